@@ -1,0 +1,2 @@
+//! The check of step 01.
+fn main() {}
