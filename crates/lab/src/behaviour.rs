@@ -1,0 +1,345 @@
+//! tier1's behaviour, which is the same in all steps: what it does when something
+//! is missing, slow or wrong, and how it stops.
+//!
+//! Each solution runs these tests, because instrumentation must not change what a
+//! service does.
+
+use std::time::{Duration, Instant};
+
+use otlp::SpanKind;
+
+use crate::{Case, Fault, LabConfig, LabError, Outcome, Part, Response, StopSignal};
+
+/// All tests, by name.
+pub const ALL: [(&str, fn(&Case) -> Outcome); 14] = [
+    ("no_tier2_is_502", no_tier2_is_502),
+    ("no_saas_is_502", no_saas_is_502),
+    ("a_failing_saas_is_502", a_failing_saas_is_502),
+    ("a_slow_tier2_is_504", a_slow_tier2_is_504),
+    ("no_queue_is_503_in_time", no_queue_is_503_in_time),
+    ("a_slow_confirm_is_503_in_time", a_slow_confirm_is_503_in_time),
+    ("a_deleted_queue_is_made_anew", a_deleted_queue_is_made_anew),
+    ("the_queue_comes_back", the_queue_comes_back),
+    ("an_outage_under_load_loses_nothing", an_outage_under_load_loses_nothing),
+    ("sigterm_drains", sigterm_drains),
+    ("sigint_drains", sigint_drains),
+    ("a_bad_variable_is_named", a_bad_variable_is_named),
+    ("no_secret_is_printed", no_secret_is_printed),
+    ("log_lines_can_be_json", log_lines_can_be_json),
+];
+
+/// What else happens on a loaded machine between a timeout and the answer that
+/// tells of it. Generous: it separates "in time" from "never".
+const SLACK: Duration = Duration::from_secs(10);
+
+fn no_tier2_is_502(case: &Case) -> Outcome {
+    let lab = case.start_with(case.config().without(Part::Tier2), &[])?;
+    for path in ["/fast", "/error"] {
+        refused(case, path, 502, "tier2 did not answer: ", &lab.get(path)?)?;
+    }
+    Ok(())
+}
+
+fn no_saas_is_502(case: &Case) -> Outcome {
+    let lab = case.start_with(case.config().without(Part::Saas), &[])?;
+    refused(case, "/fast", 502, "saas did not answer: ", &lab.get("/fast")?)
+}
+
+fn a_failing_saas_is_502(case: &Case) -> Outcome {
+    let mut config = case.config();
+    config.saas.status = 503;
+    let lab = case.start_with(config, &[])?;
+    refused(case, "/fast", 502, "saas answered 503", &lab.get("/fast")?)
+}
+
+fn a_slow_tier2_is_504(case: &Case) -> Outcome {
+    let config = LabConfig {
+        http_timeout: Duration::from_millis(300),
+        ..case.config()
+    };
+    let lab = case.start_with(config, &[])?;
+    lab.fault(Part::Tier2, Fault::Hold);
+    let response = lab.get("/fast")?;
+    refused(case, "/fast", 504, "tier2 did not answer in time", &response)
+}
+
+fn no_queue_is_503_in_time(case: &Case) -> Outcome {
+    let lab = case.start_with(with_queue_timeout(case).without(Part::Queue), &[])?;
+    let response = lab.get("/fast")?;
+    refused(case, "/fast", 503, "the queue ", &response)?;
+    in_time(case, &response)?;
+    let healthcheck = lab.get("/healthcheck")?;
+    case.expect("STATUS", "the status of /healthcheck", 200, healthcheck.status)
+}
+
+fn a_slow_confirm_is_503_in_time(case: &Case) -> Outcome {
+    let lab = case.start_with(with_queue_timeout(case), &[])?;
+    connected(case, &lab)?;
+    lab.fault(Part::Queue, Fault::Hold);
+    let response = lab.get("/fast")?;
+    refused(case, "/fast", 503, "the queue did not confirm in time", &response)?;
+    in_time(case, &response)
+}
+
+fn a_deleted_queue_is_made_anew(case: &Case) -> Outcome {
+    let lab = case.start_with(case.config().without(Part::Consumer), &[])?;
+    connected(case, &lab)?;
+    lab.delete_queue()?;
+    let response = lab.get("/fast")?;
+    refused(case, "/fast", 503, "the message was returned", &response)?;
+    let response = lab.get("/fast")?;
+    case.expect("STATUS", "the status of the next /fast", 200, response.status)?;
+    let messages = lab.take_messages()?;
+    case.expect("MESSAGES", "the number of messages in the new queue", 1, messages.len())
+}
+
+fn the_queue_comes_back(case: &Case) -> Outcome {
+    let lab = case.start_with(with_queue_timeout(case), &[])?;
+    connected(case, &lab)?;
+    lab.fault(Part::Queue, Fault::Cut);
+    let response = lab.get("/fast")?;
+    refused(case, "/fast", 503, "the queue ", &response)?;
+    in_time(case, &response)?;
+    lab.fault(Part::Queue, Fault::None);
+    connected(case, &lab)
+}
+
+/// Requests from four callers while the queue is cut and healed twice.
+fn an_outage_under_load_loses_nothing(case: &Case) -> Outcome {
+    let lab = case.start_with(with_queue_timeout(case), &[])?;
+    connected(case, &lab)?;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let answers: Vec<Response> = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut answers = Vec::new();
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        answers.push(lab.get("/fast")?);
+                    }
+                    Ok::<_, LabError>(answers)
+                })
+            })
+            .collect();
+        let mut failed = Ok(());
+        for _ in 0..2 {
+            // Some messages must be on their way when the cut comes, and some after it.
+            let before = lab.consumed().received;
+            failed = failed.and_then(|()| lab.wait_for_consumed(before + 10, SLACK));
+            lab.fault(Part::Queue, Fault::Cut);
+            std::thread::sleep(Duration::from_millis(150));
+            lab.fault(Part::Queue, Fault::None);
+        }
+        let before = lab.consumed().received;
+        failed = failed.and_then(|()| lab.wait_for_consumed(before + 10, SLACK));
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let mut all = Vec::new();
+        for caller in callers {
+            match caller.join() {
+                Ok(answers) => all.extend(answers?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        failed.map(|()| all)
+    })?;
+    for response in &answers {
+        match response.status {
+            200 => {}
+            503 => in_time(case, response)?,
+            other => case.expect("STATUS", "the status of /fast", 200, other)?,
+        }
+    }
+    let confirmed = answers.iter().filter(|answer| answer.status == 200).count();
+    let embedded = lab.embedded_broker().is_some();
+    lab.settle()?;
+    let accepted = lab.embedded_broker().and_then(|broker| {
+        let stats = broker.queue("/", "signups")?;
+        Some((stats.published, stats.ready, stats.unacked))
+    });
+    let recording = lab.finish()?;
+    let mut ids: Vec<_> = recording
+        .spans_of("consumer-service")
+        .filter(|span| span.kind == SpanKind::Consumer)
+        .filter_map(|span| {
+            let id = opentelemetry_semantic_conventions::attribute::MESSAGING_MESSAGE_ID;
+            span.attributes.iter().find(|attribute| attribute.key == id)
+        })
+        .map(|attribute| attribute.value.to_string())
+        .collect();
+    ids.sort();
+    ids.dedup();
+    if ids.len() < confirmed {
+        return Err(case
+            .diagnosis(
+                "LOST",
+                format!("{confirmed} messages were confirmed, {} came to the consumer", ids.len()),
+            )
+            .into());
+    }
+    if embedded {
+        // Exactly: the broker knows how many it took, and none of those may be missing.
+        let (published, ready, unacked) = accepted.unwrap_or_default();
+        case.expect("LOST", "the number of messages that were consumed", published, ids.len() as u64)?;
+        case.expect("LOST", "the number of messages left", 0, (ready + unacked) as u64)?;
+    }
+    Ok(())
+}
+
+fn sigterm_drains(case: &Case) -> Outcome {
+    drains(case, StopSignal::Term)
+}
+
+fn sigint_drains(case: &Case) -> Outcome {
+    drains(case, StopSignal::Int)
+}
+
+/// A request that is under way when the signal comes is answered in full.
+fn drains(case: &Case, signal: StopSignal) -> Outcome {
+    let mut lab = case.start()?;
+    connected(case, &lab)?;
+    let consumed = lab.consumed().received;
+    let response = std::thread::scope(|scope| {
+        let request = scope.spawn(|| lab.get("/slow"));
+        // Its message has been consumed: now it waits on its way to tier2.
+        lab.wait_for_consumed(consumed + 1, SLACK)?;
+        lab.signal(signal)?;
+        match request.join() {
+            Ok(response) => response,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
+    case.expect_response("/slow", 200, &body("slow"), &response)?;
+    let exit = lab.stop_with(signal)?;
+    case.expect("EXIT", "the exit code", "0".to_owned(), code(&exit.status))
+}
+
+fn a_bad_variable_is_named(case: &Case) -> Outcome {
+    for (name, value) in [
+        ("PORT", "http"),
+        ("PORT", "70000"),
+        ("AMQP_URL", "queue"),
+        ("TIER2_URL", "tier2"),
+        ("SAAS_URL", "ftp://saas"),
+        ("HTTP_TIMEOUT_MS", "5s"),
+        ("QUEUE_TIMEOUT_MS", "-1"),
+        ("SLOW_DELAY_MS", "1.5"),
+        ("SLOW_CHANCE", "2"),
+        ("SLOW_CHANCE", "NaN"),
+        ("LOG_FORMAT", "xml"),
+        ("RUST_LOG", "tier1=loud"),
+    ] {
+        let said = does_not_start(case, &[(name, value)])?;
+        let line = format!("tier1: {name} must be ");
+        if said.lines().count() != 1 || !said.starts_with(&line) {
+            let sentence = format!("{name}={value} is not answered by one line that names it");
+            return Err(case.told("CONFIG", sentence, &format!("{line}…"), &said).into());
+        }
+    }
+    Ok(())
+}
+
+fn no_secret_is_printed(case: &Case) -> Outcome {
+    let secret = "s3cr3t";
+    let mut lab = case.start_with(
+        case.config().without(Part::Queue),
+        &[
+            ("AMQP_URL", "amqp://user:s3cr3t@127.0.0.1:1/%2f"),
+            ("TIER2_URL", "http://user:s3cr3t@127.0.0.1:1/"),
+            ("SAAS_URL", "http://user:s3cr3t@127.0.0.1:1/"),
+            ("QUEUE_TIMEOUT_MS", "100"),
+            ("RUST_LOG", "info"),
+        ],
+    )?;
+    let response = lab.get("/fast")?;
+    let exit = lab.stop()?;
+    let written = [
+        ("the answer", &response.body),
+        ("stdout", &exit.stdout),
+        ("stderr", &exit.stderr),
+    ];
+    let bad = does_not_start(case, &[("AMQP_URL", "amqp://user:s3cr3t@:port")])?;
+    for (place, text) in written.into_iter().chain([("stderr", &bad)]) {
+        if let Some(line) = text.lines().find(|line| line.contains(secret)) {
+            let sentence = format!("{place} holds the password of a URL");
+            return Err(case.told("SECRET", sentence, "no password", line).into());
+        }
+    }
+    Ok(())
+}
+
+fn log_lines_can_be_json(case: &Case) -> Outcome {
+    let mut lab = case.start_with(case.config(), &[("LOG_FORMAT", "json")])?;
+    connected(case, &lab)?;
+    let exit = lab.stop()?;
+    for line in exit.stdout.lines() {
+        if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_err() {
+            let sentence = "a line on stdout is no JSON object though LOG_FORMAT is json";
+            return Err(case.told("JSON", sentence, "{\"timestamp\": …}", line).into());
+        }
+    }
+    case.expect("JSON", "whether anything was logged", true, !exit.stdout.is_empty())
+}
+
+/// The body of a success.
+pub fn body(action: &str) -> String {
+    format!("tier 1 - {action} → do_queue → do_saas → tier 2 <n>-plus-pure-tier2-proc")
+}
+
+/// Requests until one is answered 200: the connection to the queue is made in the background.
+fn connected(case: &Case, lab: &crate::Lab) -> Outcome {
+    let started = Instant::now();
+    loop {
+        let response = lab.get("/fast")?;
+        if response.status == 200 {
+            return Ok(());
+        }
+        if started.elapsed() > SLACK {
+            return case.expect_response("/fast", 200, &body("fast"), &response);
+        }
+    }
+}
+
+fn with_queue_timeout(case: &Case) -> LabConfig {
+    LabConfig {
+        queue_timeout: Duration::from_millis(500),
+        ..case.config()
+    }
+}
+
+/// One line that begins with `reason`.
+fn refused(case: &Case, request: &str, status: u16, reason: &str, got: &Response) -> Outcome {
+    if got.status == status && got.body.starts_with(reason) && got.body.trim_end().lines().count() == 1 {
+        return Ok(());
+    }
+    Err(case
+        .told(
+            "RESPONSE",
+            format!("the answer to {request} is another"),
+            &format!("{status} {reason}…"),
+            &format!("{} {}", got.status, got.body),
+        )
+        .into())
+}
+
+fn in_time(case: &Case, response: &Response) -> Outcome {
+    if response.elapsed < with_queue_timeout(case).queue_timeout + SLACK {
+        return Ok(());
+    }
+    let sentence = format!("a request waited {:?} for the queue", response.elapsed);
+    Err(case.diagnosis("QUEUE-TIMEOUT", sentence).into())
+}
+
+/// What the program says on stderr instead of starting.
+fn does_not_start(case: &Case, variables: &[(&str, &str)]) -> Result<String, crate::Failure> {
+    match case.start_with(case.config(), variables) {
+        Err(LabError::NotReady { status: Some(status), stderr, .. }) if status.code() == Some(2) => Ok(stderr),
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(case
+            .diagnosis("CONFIG", format!("it starts with {variables:?}"))
+            .into()),
+    }
+}
+
+fn code(status: &std::process::ExitStatus) -> String {
+    status.code().map_or_else(|| status.to_string(), |code| code.to_string())
+}

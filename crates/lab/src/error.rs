@@ -1,0 +1,96 @@
+//! What can go wrong in a lab, each in one line that says what to change.
+
+use std::{io, process::ExitStatus, time::Duration};
+
+/// Why a lab could not do what it was asked for.
+///
+/// It is about the surroundings, not about what the subject exported: that is
+/// told by a [`crate::Diagnosis`].
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// A variable of the caller's can't be used. Its value is left out: it may hold a password.
+    #[error("{name} must be {must_be}")]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// Completes "must be".
+        must_be: &'static str,
+    },
+    /// The program could not be started.
+    #[error("can't start `{command}`: {error}")]
+    Spawn {
+        /// The command line.
+        command: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The program ended, or said nothing, before it answered.
+    #[error("`{command}` {} before it answered; on stderr: {}",
+        match status { Some(status) => format!("ended ({status})"), None => format!("was given {elapsed:.0?}") },
+        last_lines(stderr))]
+    NotReady {
+        /// The command line.
+        command: String,
+        /// How it ended, if it did.
+        status: Option<ExitStatus>,
+        /// How long the lab waited.
+        elapsed: Duration,
+        /// What it wrote on stderr.
+        stderr: String,
+    },
+    /// The program was told to stop and did not.
+    #[error("the service was still running {deadline:?} after it was told to stop; on stderr: {}", last_lines(stderr))]
+    DidNotStop {
+        /// How long the lab waited.
+        deadline: Duration,
+        /// What it wrote on stderr.
+        stderr: String,
+    },
+    /// A request to the program got no answer.
+    #[error("no answer to {method} {path}: {reason}")]
+    NoAnswer {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A part of the system around the program failed.
+    #[error("{part}: {reason}")]
+    Part {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A condition did not come about in time.
+    #[error("{what} did not happen within {deadline:?}")]
+    TimedOut {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        deadline: Duration,
+    },
+    /// The system refused something.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl LabError {
+    pub(crate) fn part(part: &'static str, reason: impl ToString) -> Self {
+        Self::Part {
+            part,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// The end of what was written, which says why; on one line.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    match lines.len() {
+        0 => "nothing".to_owned(),
+        length => lines[length.saturating_sub(3)..].join(" / "),
+    }
+}

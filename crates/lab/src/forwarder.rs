@@ -1,0 +1,185 @@
+//! A TCP forwarder in front of each downstream: one address for the whole life of a
+//! lab, and a place where faults can be made without touching what is behind it.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpSocket, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// What a forwarder does with connections and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing: bytes pass both ways.
+    #[default]
+    None,
+    /// Ends all connections, and each new one at once.
+    Cut,
+    /// Bytes towards the client arrive this much later; those towards the server pass.
+    Delay(Duration),
+    /// No byte passes either way; connections stay open. What was held passes
+    /// when the fault ends.
+    Hold,
+}
+
+/// A listener on 127.0.0.1 that forwards to another address. Dropping it ends its connections.
+#[derive(Debug)]
+pub struct Forwarder {
+    address: SocketAddr,
+    fault: watch::Sender<Fault>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl Forwarder {
+    /// Starts forwarding to `upstream`, `host:port`. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// If no port can be bound.
+    pub async fn start(upstream: impl Into<String>) -> io::Result<Self> {
+        let upstream = upstream.into();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let (fault, faults) = watch::channel(Fault::None);
+        let accepting = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                match listener.accept().await {
+                    Ok((client, _)) => {
+                        connections.spawn(forward(client, upstream.clone(), faults.clone()));
+                    }
+                    // Out of file descriptors, say: the next attempt may succeed.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Ok(Self {
+            address,
+            fault,
+            _accepting: AbortOnDropHandle::new(accepting),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Makes a fault, or ends one with [`Fault::None`]. Holds for the connections there are
+    /// and for new ones.
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+}
+
+/// A port on 127.0.0.1 that refuses connections as long as this lives: what a
+/// client meets where a service is not running.
+#[derive(Debug)]
+pub struct Refusing {
+    address: SocketAddr,
+    // Bound, so that nobody else gets the port, but it doesn't listen.
+    _socket: TcpSocket,
+}
+
+impl Refusing {
+    /// Takes a port.
+    ///
+    /// # Errors
+    /// If none can be bound.
+    pub fn start() -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        Ok(Self {
+            address: socket.local_addr()?,
+            _socket: socket,
+        })
+    }
+
+    /// The address that refuses.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+async fn forward(client: TcpStream, upstream: String, faults: watch::Receiver<Fault>) {
+    let mut watched = faults.clone();
+    let both = async {
+        let Ok(server) = TcpStream::connect(&upstream).await else {
+            return;
+        };
+        // Small frames go at once: otherwise the forwarder's own delay would show.
+        let _ = client.set_nodelay(true);
+        let _ = server.set_nodelay(true);
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        tokio::join!(
+            copy(from_client, to_server, faults.clone(), false),
+            copy(from_server, to_client, faults.clone(), true),
+        );
+    };
+    let cut = watched.wait_for(|fault| *fault == Fault::Cut);
+    tokio::select! {
+        biased;
+        _ = cut => {}
+        () = both => {}
+    }
+}
+
+/// Passes bytes one way until that side ends, then ends the other.
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut faults: watch::Receiver<Fault>,
+    delayed: bool,
+) {
+    // Reading goes on while earlier bytes wait, so that a delay adds once and not
+    // for each piece. The bound keeps a held connection small.
+    let (sender, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(64);
+    let read = async move {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            let piece = (Instant::now(), buffer[..length].to_vec());
+            if sender.send(piece).await.is_err() {
+                break;
+            }
+        }
+    };
+    let write = async move {
+        while let Some((arrived, piece)) = pieces.recv().await {
+            loop {
+                let fault = *faults.borrow_and_update();
+                match fault {
+                    Fault::Delay(delay) if delayed => {
+                        let due = tokio::time::sleep_until(arrived + delay);
+                        tokio::select! {
+                            () = due => break,
+                            changed = faults.changed() => if changed.is_err() { return },
+                        }
+                    }
+                    Fault::Hold => {
+                        if faults.changed().await.is_err() {
+                            return;
+                        }
+                    }
+                    _ => break,
+                }
+            }
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown().await;
+    };
+    tokio::join!(read, write);
+}

@@ -1,0 +1,718 @@
+//! The system around one process under test.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
+};
+use otlp::{LogRecord, Receiver, Request, Span, Store, Trace};
+use reqwest::header::HeaderMap;
+use tokio::runtime::Runtime;
+
+use crate::{
+    broker_choice::{self, BrokerChoice, Message},
+    error::LabError,
+    forwarder::{Fault, Forwarder, Refusing},
+    subject::{Echo, Exit, Program, StopSignal, Subject},
+};
+
+/// How long a subject may take to end once told to; beyond its own drain deadline.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long the system may take to come to rest.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a request of the lab's may take.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a span waits in an in-process service before it is exported. A person
+/// who watches wants it soon.
+const EXPORT_DELAY: Duration = Duration::from_millis(100);
+
+/// A part of the system that a lab can be started without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// tier2: its address refuses connections.
+    Tier2,
+    /// saas: its address refuses connections.
+    Saas,
+    /// The broker, and with it the consumer: its address refuses connections.
+    Queue,
+    /// The consumer alone: messages stay in the queue.
+    Consumer,
+}
+
+/// How a system is started.
+#[derive(Clone, Debug)]
+pub struct LabConfig {
+    /// What is missing.
+    pub without: Vec<Part>,
+    /// Which broker to use.
+    pub broker: BrokerChoice,
+    /// tier1's SLOW_DELAY_MS.
+    pub slow_delay: Duration,
+    /// tier1's SLOW_CHANCE. The default is 0: nothing is left to chance.
+    pub slow_chance: f64,
+    /// tier1's HTTP_TIMEOUT_MS.
+    pub http_timeout: Duration,
+    /// tier1's QUEUE_TIMEOUT_MS.
+    pub queue_timeout: Duration,
+    /// Where the receiver listens. The default is a free port on 127.0.0.1.
+    pub receiver: SocketAddr,
+    /// How saas answers: its delay and its status.
+    pub saas: saas::SaasConfig,
+}
+
+impl LabConfig {
+    /// The whole system, with the broker that the environment chooses.
+    ///
+    /// The timeouts are tier1's own, but SLOW_DELAY_MS is 300: a check that waits
+    /// for `/slow` shall not take longer than need be.
+    ///
+    /// # Errors
+    /// If WORKBOOK_BROKER or WORKBOOK_AMQP_URL can't be used.
+    pub fn from_env() -> Result<Self, LabError> {
+        Ok(Self {
+            without: Vec::new(),
+            broker: BrokerChoice::from_env()?,
+            slow_delay: Duration::from_millis(300),
+            slow_chance: 0.0,
+            http_timeout: Duration::from_secs(5),
+            queue_timeout: Duration::from_secs(2),
+            receiver: any_port(),
+            saas: saas::SaasConfig::default(),
+        })
+    }
+
+    /// The same without `part`.
+    #[must_use]
+    pub fn without(mut self, part: Part) -> Self {
+        self.without.push(part);
+        self
+    }
+
+    fn has(&self, part: Part) -> bool {
+        !self.without.contains(&part)
+    }
+}
+
+/// A forwarder in front of a part, or, where the part is missing, an address that refuses.
+enum Front {
+    Open(Forwarder),
+    Refusing(Refusing),
+}
+
+impl Front {
+    async fn new(upstream: Option<String>) -> Result<Self, LabError> {
+        Ok(match upstream {
+            Some(upstream) => Self::Open(Forwarder::start(upstream).await?),
+            None => Self::Refusing(Refusing::start()?),
+        })
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Open(forwarder) => forwarder.address(),
+            Self::Refusing(refusing) => refusing.address(),
+        }
+    }
+}
+
+/// A running system: saas, tier2, consumer, a broker, a database and a receiver,
+/// with room for one process under test. Everything ends when it is dropped.
+///
+/// Its methods block, and must not be called from asynchronous code: the lab has
+/// a runtime of its own, so that no check and no subject can starve it.
+pub struct Lab {
+    subject: Option<Subject>,
+    stop_signal: StopSignal,
+    config: LabConfig,
+    receiver: Receiver,
+    tier2: Option<tier2::Tier2>,
+    saas: Option<saas::Saas>,
+    consumer: Option<consumer::Consumer>,
+    broker: Option<broker_choice::Running>,
+    fronts: Fronts,
+    providers: Vec<SdkTracerProvider>,
+    client: reqwest::Client,
+    runtime: Arc<Runtime>,
+}
+
+struct Fronts {
+    tier2: Front,
+    saas: Front,
+    queue: Front,
+}
+
+impl Lab {
+    /// Starts the system.
+    ///
+    /// # Errors
+    /// If a part of it can't be started.
+    pub fn start(config: LabConfig) -> Result<Self, LabError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("lab")
+            .enable_all()
+            .build()?;
+        let receiver = runtime.block_on(Receiver::bind(config.receiver))?;
+        // Outside of the runtime: the exporter's blocking client has one of its own.
+        let tier2_provider = provider("tier2-service", &receiver)?;
+        let consumer_provider = provider("consumer-service", &receiver)?;
+
+        let tier2_telemetry = tier2::Telemetry::new(tier2_provider.clone());
+        let consumer_telemetry = consumer::Telemetry::new(consumer_provider.clone());
+
+        let system = runtime.block_on(System::start(&config, tier2_telemetry, consumer_telemetry))?;
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(REQUEST_DEADLINE)
+            // Each request on a connection of its own, as from callers who don't know each other.
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|error| LabError::part("the lab's client", error))?;
+        Ok(Self {
+            subject: None,
+            stop_signal: StopSignal::Term,
+            config,
+            receiver,
+            tier2: system.tier2,
+            saas: system.saas,
+            consumer: system.consumer,
+            broker: system.broker,
+            fronts: system.fronts,
+            providers: vec![tier2_provider, consumer_provider],
+            client,
+            runtime: Arc::new(runtime),
+        })
+    }
+
+    /// The variables that connect a tier1 with this system.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let config = &self.config;
+        let millis = |duration: Duration| duration.as_millis().to_string();
+        [
+            ("AMQP_URL", self.amqp_url()),
+            ("TIER2_URL", format!("http://{}", self.fronts.tier2.address())),
+            ("SAAS_URL", format!("http://{}", self.fronts.saas.address())),
+            ("HTTP_TIMEOUT_MS", millis(config.http_timeout)),
+            ("QUEUE_TIMEOUT_MS", millis(config.queue_timeout)),
+            ("SLOW_DELAY_MS", millis(config.slow_delay)),
+            ("SLOW_CHANCE", config.slow_chance.to_string()),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", self.receiver.endpoint()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+
+    /// The URL by which the subject reaches the broker.
+    fn amqp_url(&self) -> String {
+        let address = self.fronts.queue.address();
+        match &self.broker {
+            Some(broker) => broker.url_through(address),
+            None => format!("amqp://guest:guest@{address}/%2f"),
+        }
+    }
+
+    /// Starts the process under test, with `variables` on top of [`Lab::variables`],
+    /// and waits until it answers.
+    ///
+    /// # Errors
+    /// If it can't be started, ends, or doesn't answer in time.
+    pub fn spawn(&mut self, program: &Program, variables: &[(&str, &str)]) -> Result<(), LabError> {
+        self.spawn_echoing(program, variables, None)
+    }
+
+    /// [`Lab::spawn`], with each line that the process writes given to `echo`.
+    ///
+    /// # Errors
+    /// As for [`Lab::spawn`].
+    pub fn spawn_echoing(
+        &mut self,
+        program: &Program,
+        variables: &[(&str, &str)],
+        echo: Option<Echo>,
+    ) -> Result<(), LabError> {
+        let mut all = self.variables();
+        all.extend(
+            variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let subject = self.runtime.block_on(Subject::start(program, &all, echo))?;
+        self.subject = Some(subject);
+        self.stop_signal = program.stop_signal();
+        Ok(())
+    }
+
+    /// `http://address` of the process under test.
+    ///
+    /// # Panics
+    /// If none was started.
+    pub fn subject_url(&self) -> String {
+        format!("http://{}", self.subject().address)
+    }
+
+    fn subject(&self) -> &Subject {
+        self.subject
+            .as_ref()
+            .expect("a check starts the subject first")
+    }
+
+    /// What the process has written on stdout so far.
+    pub fn stdout(&self) -> String {
+        self.subject().stdout()
+    }
+
+    /// What the process has written on stderr so far.
+    pub fn stderr(&self) -> String {
+        self.subject().stderr()
+    }
+
+    /// Whether the process has ended by itself.
+    pub fn subject_has_exited(&mut self) -> bool {
+        self.subject.as_mut().is_some_and(Subject::has_exited)
+    }
+
+    /// One GET.
+    ///
+    /// # Errors
+    /// If there is no answer. A 500 is an answer.
+    pub fn get(&self, path: &str) -> Result<Response, LabError> {
+        self.request("GET", path, &[])
+    }
+
+    /// One request with `headers`.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Response, LabError> {
+        self.runtime.block_on(self.send(method, path, headers))
+    }
+
+    /// One GET for each of `paths`, all at the same time; answers in the paths' order.
+    ///
+    /// # Errors
+    /// If one of them gets no answer.
+    pub fn get_all(&self, paths: &[&str]) -> Result<Vec<Response>, LabError> {
+        let requests = paths.iter().map(|path| self.send("GET", path, &[]));
+        self.runtime.block_on(futures_util::future::try_join_all(requests))
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Response, LabError> {
+        let no_answer = |reason: String| LabError::NoAnswer {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            reason,
+        };
+        let verb = reqwest::Method::from_bytes(method.as_bytes())
+            .map_err(|error| no_answer(error.to_string()))?;
+        let mut request = self
+            .client
+            .request(verb, format!("{}{path}", self.subject_url()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let failed = |error: reqwest::Error| {
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            no_answer(cause.to_string())
+        };
+        let started = Instant::now();
+        let response = request.send().await.map_err(failed)?;
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = response.text().await.map_err(failed)?;
+        Ok(Response {
+            status,
+            body,
+            headers,
+            elapsed: started.elapsed(),
+        })
+    }
+
+    /// Makes or ends a fault between the subject and `part`.
+    ///
+    /// # Panics
+    /// If the lab was started without `part`: there is nothing to disturb.
+    pub fn fault(&self, part: Part, fault: Fault) {
+        let front = match part {
+            Part::Tier2 => &self.fronts.tier2,
+            Part::Saas => &self.fronts.saas,
+            Part::Queue | Part::Consumer => &self.fronts.queue,
+        };
+        match front {
+            Front::Open(forwarder) => forwarder.set(fault),
+            Front::Refusing(_) => panic!("the lab was started without {part:?}"),
+        }
+    }
+
+    /// The receiver, to be told how to behave.
+    pub fn receiver(&self) -> &Receiver {
+        &self.receiver
+    }
+
+    /// What the receiver has got so far.
+    pub fn store(&self) -> Arc<Store> {
+        self.receiver.store()
+    }
+
+    /// Takes all messages out of the queue. Sensible without the consumer only.
+    ///
+    /// # Errors
+    /// If the broker doesn't answer.
+    pub fn take_messages(&self) -> Result<Vec<Message>, LabError> {
+        match &self.broker {
+            Some(broker) => self.runtime.block_on(broker.take_messages()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Deletes the queue, with what is in it.
+    ///
+    /// # Errors
+    /// If the broker doesn't answer.
+    pub fn delete_queue(&self) -> Result<(), LabError> {
+        match &self.broker {
+            Some(broker) => self.runtime.block_on(broker.delete_queue()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the consumer has received `count` messages in all.
+    ///
+    /// # Errors
+    /// If it doesn't within `deadline`.
+    pub fn wait_for_consumed(&self, count: u64, deadline: Duration) -> Result<(), LabError> {
+        let timed_out = || LabError::TimedOut {
+            what: format!("message number {count} reaching the consumer"),
+            deadline,
+        };
+        let consumer = self.consumer.as_ref().ok_or_else(timed_out)?;
+        self.runtime
+            .block_on(consumer.wait_until(|processed| processed.received >= count, deadline))
+            .map(|_| ())
+            .map_err(|_| timed_out())
+    }
+
+    /// How many messages the consumer has acknowledged and rejected.
+    pub fn consumed(&self) -> consumer::Processed {
+        self.consumer
+            .as_ref()
+            .map(consumer::Consumer::processed)
+            .unwrap_or_default()
+    }
+
+    /// The embedded broker, to look into, if that is the one in use.
+    pub fn embedded_broker(&self) -> Option<&broker::Broker> {
+        self.broker.as_ref().and_then(broker_choice::Running::embedded)
+    }
+
+    /// Waits until `found` finds what it looks for in what the receiver has got.
+    ///
+    /// # Errors
+    /// If it doesn't within `deadline`; `what` says what it was.
+    pub fn wait_for<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        found: impl FnMut(&otlp::Snapshot) -> Option<T>,
+    ) -> Result<T, LabError> {
+        let store = self.receiver.store();
+        self.runtime
+            .block_on(store.wait_until(deadline, found))
+            .map_err(|_| LabError::TimedOut {
+                what: what.to_owned(),
+                deadline,
+            })
+    }
+
+    /// Tells the process to end, as its [`Program`] wants to be told, and waits for it.
+    ///
+    /// # Errors
+    /// If it doesn't end in time; then it is killed.
+    pub fn stop(&mut self) -> Result<Exit, LabError> {
+        self.stop_with(self.stop_signal)
+    }
+
+    /// [`Lab::stop`] with a signal of your choice.
+    ///
+    /// # Errors
+    /// As for [`Lab::stop`].
+    ///
+    /// # Panics
+    /// If no process runs.
+    pub fn stop_with(&mut self, signal: StopSignal) -> Result<Exit, LabError> {
+        let subject = self.subject.take().expect("a check starts the subject first");
+        self.runtime.block_on(subject.stop(signal, STOP_DEADLINE))
+    }
+
+    /// Sends a signal without waiting for the end.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn signal(&self, signal: StopSignal) -> Result<(), LabError> {
+        self.subject().signal(signal)
+    }
+
+    /// Waits until the consumer has settled every message and the services around
+    /// the subject have exported every span.
+    ///
+    /// # Errors
+    /// If they don't in time.
+    pub fn settle(&self) -> Result<(), LabError> {
+        if let Some(consumer) = &self.consumer {
+            let _ = self.runtime.block_on(async { consumer.wait_until(|p| p.settled() == p.received && p.received > 0, Duration::from_millis(500)).await });
+        }
+        for provider in &self.providers {
+            provider
+                .force_flush()
+                .map_err(|error| LabError::part("the system's own export", error))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the process, waits until everything it set in motion has come to rest,
+    /// and answers what was exported. Now the traces are complete.
+    ///
+    /// # Errors
+    /// If something doesn't come to rest in time.
+    pub fn finish(mut self) -> Result<Recording, LabError> {
+        let exit = match self.subject {
+            Some(_) => Some(self.stop()?),
+            None => None,
+        };
+        self.settle()?;
+        Ok(self.recording(exit))
+    }
+
+    /// What was exported so far.
+    pub fn recording(&self, exit: Option<Exit>) -> Recording {
+        let snapshot = self.receiver.store().snapshot();
+        Recording {
+            spans: snapshot.spans().to_vec(),
+            logs: snapshot.logs().to_vec(),
+            requests: snapshot.requests().to_vec(),
+            exit,
+        }
+    }
+
+    /// The addresses of the parts, with their names, for people.
+    pub fn addresses(&self) -> Vec<(&'static str, String)> {
+        let mut addresses = Vec::new();
+        if let Some(subject) = &self.subject {
+            addresses.push(("tier1", format!("http://{}", subject.address)));
+        }
+        addresses.push(("tier2", format!("http://{}", self.fronts.tier2.address())));
+        addresses.push((
+            "saas",
+            format!("http://{}{}", self.fronts.saas.address(), saas::SUMMARY_PATH),
+        ));
+        addresses.push(("queue", format!("amqp://{}", self.fronts.queue.address())));
+        addresses.push(("OTLP receiver", self.receiver.endpoint()));
+        addresses
+    }
+
+    /// Runs `future` on the lab's runtime.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let subject = self.subject.take();
+        let consumer = self.consumer.take();
+        let tier2 = self.tier2.take();
+        let saas = self.saas.take();
+        let broker = self.broker.take();
+        // The subject first: nothing of what it meets from here on is of interest.
+        self.runtime.block_on(async {
+            drop(subject);
+            let stopped = async {
+                if let Some(consumer) = consumer {
+                    consumer.stop().await;
+                }
+                if let Some(tier2) = tier2 {
+                    tier2.stop().await;
+                }
+                if let Some(saas) = saas {
+                    saas.stop().await;
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(5), stopped).await;
+            drop(broker);
+        });
+        for provider in &self.providers {
+            // Nobody reads what would still be exported.
+            let _ = provider.shutdown_with_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+/// What a lab starts on its runtime.
+struct System {
+    tier2: Option<tier2::Tier2>,
+    saas: Option<saas::Saas>,
+    consumer: Option<consumer::Consumer>,
+    broker: Option<broker_choice::Running>,
+    fronts: Fronts,
+}
+
+impl System {
+    async fn start(
+        config: &LabConfig,
+        tier2_telemetry: tier2::Telemetry,
+        consumer_telemetry: consumer::Telemetry,
+    ) -> Result<Self, LabError> {
+        let tier2 = if config.has(Part::Tier2) {
+            let tier2 = tier2::Tier2::start(tier2::Config::default(), tier2_telemetry).await;
+            Some(tier2.map_err(|error| LabError::part("tier2", error))?)
+        } else {
+            None
+        };
+        let saas = if config.has(Part::Saas) {
+            let config = saas::SaasConfig {
+                addr: any_port(),
+                ..config.saas.clone()
+            };
+            Some(saas::Saas::start(config).await?)
+        } else {
+            None
+        };
+        let broker = if config.has(Part::Queue) {
+            Some(broker_choice::Running::start(&config.broker).await?)
+        } else {
+            None
+        };
+        let fronts = Fronts {
+            tier2: Front::new(tier2.as_ref().map(|tier2| tier2.addr().to_string())).await?,
+            saas: Front::new(saas.as_ref().map(|saas| saas.addr().to_string())).await?,
+            queue: Front::new(broker.as_ref().map(broker_choice::Running::upstream)).await?,
+        };
+        let consumer = match &broker {
+            Some(broker) if config.has(Part::Consumer) => {
+                // By the way the subject takes, so that a fault of the queue is one for both.
+                let config = consumer::Config {
+                    amqp_url: broker.url_through(fronts.queue.address()),
+                    database_url: members::DEFAULT_URL.to_owned(),
+                    ..consumer::Config::default()
+                };
+                let failed = |error| LabError::part("the consumer", error);
+                let consumer = consumer::Consumer::start(config, consumer_telemetry)
+                    .await
+                    .map_err(failed)?;
+                consumer
+                    .ready(SETTLE_DEADLINE)
+                    .await
+                    .map_err(|error| LabError::part("the consumer", error))?;
+                Some(consumer)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            tier2,
+            saas,
+            consumer,
+            broker,
+            fronts,
+        })
+    }
+}
+
+/// The tracer provider of a service that runs inside the lab. It exports over the
+/// wire, as the subject does, so that both take the same way.
+fn provider(service: &'static str, receiver: &Receiver) -> Result<SdkTracerProvider, LabError> {
+    let failed = |error: String| LabError::part("the system's own export", error);
+    let client = reqwest::blocking::Client::builder()
+        .no_proxy()
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(client)
+        .with_endpoint(format!("{}/v1/traces", receiver.endpoint()))
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let processor = BatchSpanProcessor::builder(exporter)
+        .with_batch_config(
+            BatchConfigBuilder::default()
+                .with_scheduled_delay(EXPORT_DELAY)
+                .with_max_queue_size(65_536)
+                .build(),
+        )
+        .build();
+    let resource = Resource::builder()
+        .with_attribute(KeyValue::new(
+            opentelemetry_semantic_conventions::attribute::SERVICE_NAME,
+            service,
+        ))
+        .build();
+    Ok(SdkTracerProvider::builder()
+        .with_span_processor(processor)
+        .with_resource(resource)
+        .build())
+}
+
+fn any_port() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+/// What the subject answered to a request.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The body, as text.
+    pub body: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// From the request's start to the body's end.
+    pub elapsed: Duration,
+}
+
+/// What a system exported.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// All spans, in the order of their arrival.
+    pub spans: Vec<Span>,
+    /// All log records, in the order of their arrival.
+    pub logs: Vec<LogRecord>,
+    /// All export requests.
+    pub requests: Vec<Request>,
+    /// How the subject ended.
+    pub exit: Option<Exit>,
+}
+
+impl Recording {
+    /// The spans as trees.
+    pub fn traces(&self) -> Vec<Trace> {
+        otlp::traces(&self.spans)
+    }
+
+    /// The spans of `service`.
+    pub fn spans_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Span> {
+        self.spans.iter().filter(move |span| span.service() == service)
+    }
+}

@@ -1,0 +1,25 @@
+//! Starts the whole system around one process under test and says what it exported.
+//!
+//! A check is black-box: it starts a real binary, sends it real HTTP, and looks at
+//! what arrives over real OTLP. [`Lab`] is the system, [`Check`] runs the tests of a
+//! step, [`Diagnosis`] is what they say.
+
+mod broker_choice;
+mod check;
+pub mod behaviour;
+pub mod contract;
+mod diagnosis;
+mod environment;
+mod error;
+mod forwarder;
+mod lab;
+mod subject;
+
+pub use broker_choice::{BrokerChoice, Message};
+pub use check::{Case, Check, Failure, Home, Outcome};
+pub use diagnosis::Diagnosis;
+pub use environment::clean as clean_environment;
+pub use error::LabError;
+pub use forwarder::{Fault, Forwarder, Refusing};
+pub use lab::{Lab, LabConfig, Part, Recording, Response};
+pub use subject::{Echo, Exit, Program, StopSignal};

@@ -1,0 +1,371 @@
+//! The process under test: started, asked, told to stop, and what it wrote.
+
+use std::{
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, kill_process};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command},
+    sync::watch,
+};
+
+use crate::{error::LabError, environment};
+
+/// How long a subject may take from its start until it answers.
+pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How much of an output stream is kept, in bytes; what comes later is drained and counted.
+const OUTPUT_LIMIT: usize = 16 * 1024 * 1024;
+
+/// What tier1 and consumer print on stderr once they answer.
+const LISTENING: &str = "listening on http://";
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    argv: Vec<OsString>,
+    ready: Ready,
+    stop: StopSignal,
+    own_group: bool,
+}
+
+/// How the lab knows that a program answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ready {
+    /// It says `listening on http://…` on stderr, PORT is 0.
+    Says,
+    /// The port that the lab chose takes connections.
+    TcpAnswers,
+}
+
+/// The signal that asks a program to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGTERM: what orchestrators and `docker stop` send.
+    Term,
+    /// SIGINT: ctrl-c.
+    Int,
+}
+
+impl StopSignal {
+    fn number(self) -> rustix::process::Signal {
+        match self {
+            Self::Term => rustix::process::Signal::TERM,
+            Self::Int => rustix::process::Signal::INT,
+        }
+    }
+}
+
+impl Program {
+    /// A tier1 of this workbook.
+    pub fn tier1(binary: impl Into<OsString>) -> Self {
+        Self {
+            argv: vec![binary.into()],
+            ready: Ready::Says,
+            stop: StopSignal::Term,
+            own_group: false,
+        }
+    }
+
+    /// The same in a process group of its own: ctrl-c on the terminal doesn't reach it.
+    #[must_use]
+    pub fn in_own_group(mut self) -> Self {
+        self.own_group = true;
+        self
+    }
+
+    /// The program that TIER1_CMD names, if it is set: any tier1, in any language.
+    /// TIER1_STOP says how it is asked to end, `TERM` (the default) or `INT`.
+    ///
+    /// # Errors
+    /// If one of the two can't be understood.
+    pub fn from_env() -> Result<Option<Self>, LabError> {
+        let Some(command) = variable("TIER1_CMD")? else {
+            return Ok(None);
+        };
+        let bad = || LabError::Variable {
+            name: "TIER1_CMD",
+            must_be: "a command with its arguments, quoted as for a shell",
+        };
+        let argv: Vec<OsString> = shell_words::split(&command)
+            .map_err(|_| bad())?
+            .into_iter()
+            .map(OsString::from)
+            .collect();
+        if argv.is_empty() {
+            return Err(bad());
+        }
+        let stop = match variable("TIER1_STOP")?.as_deref() {
+            None | Some("TERM") => StopSignal::Term,
+            Some("INT") => StopSignal::Int,
+            Some(_) => {
+                return Err(LabError::Variable {
+                    name: "TIER1_STOP",
+                    must_be: "TERM or INT",
+                });
+            }
+        };
+        Ok(Some(Self {
+            argv,
+            ready: Ready::TcpAnswers,
+            stop,
+            own_group: false,
+        }))
+    }
+
+    /// The command line, for messages.
+    pub fn command_line(&self) -> String {
+        shell_words::join(self.argv.iter().map(|word| word.to_string_lossy()))
+    }
+
+    /// The signal that [`crate::Lab::stop`] sends unless told otherwise.
+    pub fn stop_signal(&self) -> StopSignal {
+        self.stop
+    }
+}
+
+/// A variable of the caller's; empty counts as unset.
+pub(crate) fn variable(name: &'static str) -> Result<Option<String>, LabError> {
+    match std::env::var(name) {
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => Ok(Some(text)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(LabError::Variable {
+            name,
+            must_be: "valid UTF-8",
+        }),
+    }
+}
+
+/// How a subject ended.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    /// Its exit code, or the signal that ended it.
+    pub status: ExitStatus,
+    /// From the signal that asked it to end (or from the start of waiting) to its end.
+    pub elapsed: Duration,
+    /// All it wrote on stdout.
+    pub stdout: String,
+    /// All it wrote on stderr.
+    pub stderr: String,
+}
+
+/// A running program. It is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    stdout: Output,
+    stderr: Output,
+}
+
+impl Subject {
+    /// Starts `program` with nothing in its environment but `variables` and the
+    /// path to programs, and waits until it answers. `echo` gets each line it writes.
+    pub(crate) async fn start(
+        program: &Program,
+        variables: &[(String, String)],
+        echo: Option<Echo>,
+    ) -> Result<Self, LabError> {
+        let (word, arguments) = program.argv.split_first().expect("a program has a name");
+        // Freed at once and taken by the program: the only way to choose a port for
+        // a program that can't say which it got.
+        let chosen = match program.ready {
+            Ready::Says => None,
+            Ready::TcpAnswers => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+                Some(listener.and_then(|listener| listener.local_addr())?)
+            }
+        };
+        let port = chosen.map_or(0, |address| address.port());
+        let mut command = Command::new(word);
+        if program.own_group {
+            command.process_group(0);
+        }
+        let mut child = command
+            .args(arguments)
+            .env_clear()
+            .envs(environment::for_subject())
+            .env("HOST", "127.0.0.1")
+            .env("PORT", port.to_string())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| LabError::Spawn {
+                command: program.command_line(),
+                error,
+            })?;
+        let stdout = Output::drain(child.stdout.take(), echo.clone());
+        let mut stderr = Output::drain(child.stderr.take(), echo);
+
+        let started = Instant::now();
+        let ready = async {
+            match chosen {
+                None => stderr.listening().await,
+                Some(address) => {
+                    while TcpStream::connect(address).await.is_err() {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    Some(address)
+                }
+            }
+        };
+        let address = tokio::select! {
+            biased;
+            found = tokio::time::timeout(READY_DEADLINE, ready) => found.unwrap_or(None),
+            _ = child.wait() => None,
+        };
+        let mut subject = Self {
+            child,
+            address: address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
+            stdout,
+            stderr,
+        };
+        if address.is_some() {
+            return Ok(subject);
+        }
+        let status = subject.child.try_wait()?;
+        let _ = subject.child.kill().await;
+        subject.stderr.ended().await;
+        subject.stdout.ended().await;
+        Err(LabError::NotReady {
+            command: program.command_line(),
+            status,
+            elapsed: started.elapsed(),
+            stderr: subject.stderr.text(),
+        })
+    }
+
+    /// Sends `signal` and waits for the end.
+    pub(crate) async fn stop(
+        mut self,
+        signal: StopSignal,
+        deadline: Duration,
+    ) -> Result<Exit, LabError> {
+        self.signal(signal)?;
+        let began = Instant::now();
+        let Ok(status) = tokio::time::timeout(deadline, self.child.wait()).await else {
+            let _ = self.child.kill().await;
+            self.stderr.ended().await;
+            return Err(LabError::DidNotStop {
+                deadline,
+                stderr: self.stderr.text(),
+            });
+        };
+        let elapsed = began.elapsed();
+        self.stdout.ended().await;
+        self.stderr.ended().await;
+        Ok(Exit {
+            status: status?,
+            elapsed,
+            stdout: self.stdout.text(),
+            stderr: self.stderr.text(),
+        })
+    }
+
+    /// Sends `signal` without waiting.
+    pub(crate) fn signal(&self, signal: StopSignal) -> Result<(), LabError> {
+        // Without an id it has ended already, and there is nobody to tell.
+        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id as i32)) {
+            kill_process(pid, signal.number()).map_err(std::io::Error::from)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    pub(crate) fn has_exited(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+}
+
+/// Is given each whole line that a subject writes, without its line end.
+pub type Echo = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// One output stream, drained from the start, so that the program never blocks on it.
+#[derive(Debug)]
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// How many bytes have come, and whether no more will.
+    progress: watch::Receiver<(usize, bool)>,
+}
+
+impl Output {
+    fn drain(stream: Option<impl AsyncRead + Send + Unpin + 'static>, echo: Option<Echo>) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let (sender, progress) = watch::channel((0, false));
+        let kept = bytes.clone();
+        tokio::spawn(async move {
+            let mut total = 0;
+            let mut line = Vec::new();
+            if let Some(mut stream) = stream {
+                let mut buffer = [0; 8192];
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    total += length;
+                    {
+                        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                        let room = OUTPUT_LIMIT.saturating_sub(kept.len());
+                        kept.extend_from_slice(&buffer[..length.min(room)]);
+                    }
+                    if let Some(echo) = &echo {
+                        for &byte in &buffer[..length] {
+                            if byte == b'\n' {
+                                echo(&String::from_utf8_lossy(&line));
+                                line.clear();
+                            } else if line.len() < OUTPUT_LIMIT {
+                                line.push(byte);
+                            }
+                        }
+                    }
+                    sender.send_replace((total, false));
+                }
+            }
+            sender.send_replace((total, true));
+        });
+        Self { bytes, progress }
+    }
+
+    fn text(&self) -> String {
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until the stream has ended. A grandchild may hold it open beyond the
+    /// program's own end, so not for long.
+    async fn ended(&mut self) {
+        let ended = self.progress.wait_for(|(_, ended)| *ended);
+        let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
+    }
+
+    /// The address in the line that says it, or `None` if the stream ends without.
+    async fn listening(&mut self) -> Option<SocketAddr> {
+        loop {
+            let (_, ended) = *self.progress.borrow_and_update();
+            let text = self.text();
+            let whole_lines = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+            let said = whole_lines
+                .lines()
+                .find_map(|line| line.split_once(LISTENING)?.1.trim().parse().ok());
+            if said.is_some() || ended {
+                return said;
+            }
+            self.progress.changed().await.ok()?;
+        }
+    }
+}

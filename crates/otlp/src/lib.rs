@@ -1,0 +1,38 @@
+//! Receives OTLP over HTTP, models traces with typed values, brings them into
+//! a form that is the same in every run, and renders them for people.
+//!
+//! The way of a trace through this crate:
+//!
+//! 1. a [`Receiver`] takes OTLP requests and puts what they hold into its
+//!    [`Store`];
+//! 2. [`traces`] makes trees out of the stored [`Span`]s;
+//! 3. [`Rules::normalize`] redacts what changes between runs and sorts the
+//!    rest, [`Normalized`] writes and reads the result as text;
+//! 4. [`tree`] and [`waterfall`] show traces to a person.
+//!
+//! Nothing here panics on what comes over the wire.
+
+mod decode;
+mod json;
+pub mod model;
+pub mod normalize;
+pub mod receiver;
+pub mod render;
+pub mod snapshot;
+pub mod store;
+mod text;
+pub mod trace;
+
+pub use model::{
+    Event, KeyValue, Link, LogRecord, Resource, Scope, Span, SpanId, SpanKind, Status, StatusCode,
+    TraceId, Value,
+};
+pub use normalize::{Contract, ExtraAttribute, Extras, Internal, Keep, Order, Rules};
+pub use receiver::{Behaviour, Receiver};
+pub use render::{WaterfallOptions, tree, waterfall};
+pub use snapshot::{
+    Expected, NormalAttribute, NormalEvent, NormalLink, NormalParent, NormalSpan, NormalTrace,
+    Normalized, ParseError, Shown, Target,
+};
+pub use store::{Request, Snapshot, Store, TimedOut};
+pub use trace::{Node, Parent, Trace, traces};

@@ -1,0 +1,56 @@
+//! Builds a step's program with cargo, whose progress the reader sees.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{
+    Error,
+    step::{Step, workspace},
+};
+
+/// Builds `step` and answers where its program is.
+pub fn build(step: &Step) -> Result<PathBuf, Error> {
+    let package = step.package()?;
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(workspace())
+        // Together with this command's own package: cargo unifies the features of
+        // what it builds together, and the step alone would have its dependencies
+        // built once more.
+        .args(["build", "--package", "workbook", "--package", &package, "--bins"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
+    // What cargo tells the program it runs is not for the cargo below.
+    for (name, _) in env::vars_os() {
+        let told = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        if told {
+            command.env_remove(name);
+        }
+    }
+    let output = command.output().map_err(Error::NoCargo)?;
+    if !output.status.success() {
+        return Err(Error::DoesNotCompile(package));
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .find_map(|line| executable(line, &package))
+        .ok_or(Error::NoProgram(package))
+}
+
+/// The path in cargo's message about the program called `name`, if `line` is that.
+fn executable(line: &str, name: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let is_it = message["reason"] == "compiler-artifact"
+        && message["target"]["name"] == name
+        && message["target"]["kind"][0] == "bin";
+    is_it.then(|| message["executable"].as_str().map(PathBuf::from))?
+}

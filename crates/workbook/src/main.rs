@@ -1,0 +1,144 @@
+//! The `cargo workbook` command.
+
+mod build;
+mod run;
+mod step;
+mod terminal;
+mod trace;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use lab::{LabError, Part};
+
+use crate::step::Step;
+
+/// Usage or surroundings are at fault, not the reader's code.
+const EXIT_ENVIRONMENT: u8 = 2;
+
+/// Shows what a service tells about itself: starts the whole system around a tier1
+/// of this workbook and prints the traces that arrive.
+#[derive(Parser)]
+#[command(name = "cargo workbook", bin_name = "cargo workbook", max_term_width = 80)]
+#[command(after_help = "\
+STEP is `1`, `01` or `step-01` for your own code in steps/, and `solution-01`
+for the finished one in solutions/.
+
+Nothing needs Docker or an account: broker, database and trace receiver run
+inside this command. WORKBOOK_BROKER=url and WORKBOOK_AMQP_URL use a RabbitMQ
+that runs already. NO_COLOR=1 switches colours off.
+
+Examples:
+  cargo workbook run                       try the system with curl or a browser
+  cargo workbook trace solution-01 /fast   one request and its traces
+  cargo workbook trace 1 /fast --without tier2")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the whole system until ctrl-c and prints each request's traces
+    Run {
+        /// Which tier1 [default: the last solution]
+        step: Option<Step>,
+        /// The port of tier1; if it is taken, another one
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+    /// Makes one request, prints the answer and the traces, and ends
+    Trace {
+        /// Which tier1
+        step: Step,
+        /// What to ask for: /fast, /slow, /error, /random, /healthcheck
+        #[arg(value_parser = path)]
+        path: String,
+        /// Leaves a part of the system out; may be given more than once
+        #[arg(long, value_enum, value_name = "PART")]
+        without: Vec<Without>,
+    },
+}
+
+/// A part that can be left out.
+#[derive(Clone, Copy, ValueEnum)]
+enum Without {
+    Tier2,
+    Saas,
+    Queue,
+}
+
+impl From<Without> for Part {
+    fn from(without: Without) -> Self {
+        match without {
+            Without::Tier2 => Self::Tier2,
+            Without::Saas => Self::Saas,
+            Without::Queue => Self::Queue,
+        }
+    }
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if text.starts_with('/') && printable {
+        Ok(text.to_owned())
+    } else {
+        Err("a path starts with `/`, such as /fast".to_owned())
+    }
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command.run() {
+        Ok(code) => code,
+        Err(error) => {
+            terminal::complain(&error.to_string());
+            ExitCode::from(EXIT_ENVIRONMENT)
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<ExitCode, Error> {
+        let step = match &self {
+            Self::Run { step: Some(step), .. } | Self::Trace { step, .. } => step.clone(),
+            Self::Run { step: None, .. } => Step::last_solution()?,
+        };
+        let program = prepared(&step)?;
+        match self {
+            Self::Run { port, .. } => run::run(&step, &program, port),
+            Self::Trace { path, without, .. } => {
+                trace::trace(&step, &program, &path, without.into_iter().map(Part::from))
+            }
+        }
+    }
+}
+
+/// Builds the step's program, in the environment that the reader has, and goes on
+/// in a cleaned one. (Without the reader's RUSTFLAGS or wrapper, cargo would build
+/// everything anew.)
+fn prepared(step: &Step) -> Result<OsString, Error> {
+    const BUILT: &str = "WORKBOOK_BUILT";
+    if let Some(program) = std::env::var_os(BUILT) {
+        return Ok(program);
+    }
+    let program = build::build(step)?;
+    lab::clean_environment(&[(BUILT, program.as_os_str())])?;
+    Ok(program.into_os_string())
+}
+
+/// Why a command could not be carried out; one line.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("there is no {0}; there are {1}")]
+    NoStep(String, String),
+    #[error("can't start cargo: {0}")]
+    NoCargo(std::io::Error),
+    #[error("{0} does not compile: see the messages above")]
+    DoesNotCompile(String),
+    #[error("cargo built no program for {0}")]
+    NoProgram(String),
+}

@@ -1,0 +1,102 @@
+//! The steps and solutions there are.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use crate::Error;
+
+/// A step as a reader names it: `3`, `03`, `step-03` or `solution-03`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    solution: bool,
+    number: u8,
+}
+
+impl FromStr for Step {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (solution, digits) = match text.split_once('-') {
+            Some(("step", digits)) => (false, digits),
+            Some(("solution", digits)) => (true, digits),
+            None => (false, text),
+            Some(_) => (false, ""),
+        };
+        let number = digits
+            .parse()
+            .ok()
+            .filter(|_| digits.len() <= 2 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+            .ok_or("a step is named like 3, 03, step-03 or solution-03")?;
+        Ok(Self { solution, number })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let folder = if self.solution { "solution" } else { "step" };
+        write!(f, "{folder}-{:02}", self.number)
+    }
+}
+
+impl Step {
+    /// The name of its package, if it exists.
+    pub fn package(&self) -> Result<String, Error> {
+        let package = self.to_string();
+        let known = all()?;
+        if known.contains(self) {
+            return Ok(package);
+        }
+        let mut names: Vec<_> = known.iter().map(ToString::to_string).collect();
+        names.sort();
+        Err(Error::NoStep(package, names.join(", ")))
+    }
+
+    /// The solution of the last step there is.
+    pub fn last_solution() -> Result<Self, Error> {
+        all()?
+            .into_iter()
+            .filter(|step| step.solution)
+            .max_by_key(|step| step.number)
+            .ok_or_else(|| Error::NoStep("solution".to_owned(), "none".to_owned()))
+    }
+}
+
+/// The workspace, which this command is always run from.
+pub fn workspace() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+fn all() -> Result<Vec<Step>, Error> {
+    let mut steps = Vec::new();
+    for (folder, solution) in [("steps", false), ("solutions", true)] {
+        for entry in std::fs::read_dir(workspace().join(folder))? {
+            let name = entry?.file_name();
+            let parsed = name.to_str().and_then(|name| name.parse::<Step>().ok());
+            steps.extend(parsed.map(|step| Step { solution, ..step }));
+        }
+    }
+    Ok(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_has_four_names() {
+        for name in ["3", "03", "step-03", "step-3"] {
+            assert_eq!(name.parse::<Step>().unwrap().to_string(), "step-03");
+        }
+        assert_eq!("solution-03".parse::<Step>().unwrap().to_string(), "solution-03");
+        for name in ["", "x", "step", "step-", "003", "-3", "+3", "steps-03", "step-03x"] {
+            assert!(name.parse::<Step>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_steps_are_found() {
+        assert!("step-01".parse::<Step>().unwrap().package().is_ok());
+        assert!(Step::last_solution().unwrap().package().is_ok());
+        let missing = "98".parse::<Step>().unwrap().package().unwrap_err().to_string();
+        assert!(missing.starts_with("there is no step-98; there are solution-01, "), "{missing}");
+    }
+}
