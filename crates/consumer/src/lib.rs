@@ -19,7 +19,7 @@ mod w3c;
 use std::time::Duration;
 
 use members::Members;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use config::{Config, DEFAULT_AMQP_URL, QUEUE};
@@ -44,6 +44,9 @@ pub enum Error {
     /// [`Consumer::ready`]: the broker did not let it consume in time.
     #[error("not consuming after {0:?}")]
     NotReady(Duration),
+    /// [`Consumer::settle`]: messages kept coming, or could not be settled in time.
+    #[error("messages unsettled after {0:?}")]
+    NotSettled(Duration),
 }
 
 /// How many messages came and what became of them. A message counts as settled once
@@ -73,6 +76,7 @@ impl Processed {
 pub struct Consumer {
     counts: watch::Receiver<Processed>,
     consuming: watch::Receiver<bool>,
+    settling: mpsc::UnboundedSender<oneshot::Sender<()>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -106,16 +110,19 @@ impl Consumer {
         let (count, counts) = watch::channel(Processed::default());
         let (ready, consuming) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
+        let (settle, settling) = mpsc::unbounded_channel();
         let worker = queue::Worker {
             source,
             processor,
             count,
             ready,
+            settling,
         };
         let task = tokio::spawn(worker.run(stopping));
         Ok(Self {
             counts,
             consuming,
+            settling: settle,
             stop,
             task,
         })
@@ -153,6 +160,25 @@ impl Consumer {
             Ok(Ok(counts)) => Ok(*counts),
             _ => Err(self.processed()),
         }
+    }
+
+    /// Waits until the queue is empty and every message that came is settled. If the
+    /// connection breaks meanwhile, on the next one.
+    ///
+    /// # Errors
+    /// [`Error::NotSettled`] if that has not come about within `deadline`.
+    pub async fn settle(&self, deadline: Duration) -> Result<(), Error> {
+        let settled = async {
+            loop {
+                let (done, settled) = oneshot::channel();
+                if self.settling.send(done).is_err() || settled.await.is_ok() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(deadline, settled)
+            .await
+            .map_err(|_| Error::NotSettled(deadline))
     }
 
     /// Takes no more messages, finishes the one in hand (5 s at most), closes the

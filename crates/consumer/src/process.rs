@@ -55,13 +55,17 @@ pub(crate) enum Unsettled {
     Broker(#[from] lapin::Error),
     #[error("the channel was closed while the message was in hand")]
     Closed,
+    #[error("{0}")]
+    Lost(String),
 }
 
 impl Unsettled {
     /// A low-cardinality name: the broker's own if it gave a reason, such as `connection-forced`.
     fn error_type(&self) -> String {
-        let Self::Broker(error) = self else {
-            return "channel_closed".to_owned();
+        let error = match self {
+            Self::Broker(error) => error,
+            Self::Closed => return "channel_closed".to_owned(),
+            Self::Lost(_) => return "connection_closed".to_owned(),
         };
         match error.kind() {
             ErrorKind::ProtocolError(error) => match error.kind() {
@@ -101,11 +105,15 @@ impl Processor {
     /// Does the work and settles the message; the span covers both.
     ///
     /// The span starts here, not when the broker sent the message: time spent in the
-    /// prefetch buffer is nobody's work.
-    pub(crate) async fn process(&self, delivery: &Delivery) -> Result<Outcome, Unsettled> {
+    /// prefetch buffer is nobody's work. `lost` is done when the connection is lost.
+    pub(crate) async fn process(
+        &self,
+        delivery: &Delivery,
+        lost: impl Future<Output = String> + Send,
+    ) -> Result<Outcome, Unsettled> {
         let open = OpenSpan(Some(self.start_span(delivery)));
         let settled = self
-            .work_and_settle(delivery)
+            .work_and_settle(delivery, lost)
             .with_context(open.context())
             .await;
         open.end(&settled);
@@ -185,6 +193,7 @@ impl Processor {
     async fn work_and_settle(
         &self,
         delivery: &Delivery,
+        lost: impl Future<Output = String> + Send,
     ) -> Result<(Outcome, Option<Failure>), Unsettled> {
         let message_id = delivery
             .properties
@@ -193,7 +202,7 @@ impl Processor {
             .map(|id| id.as_str());
         match self.work(delivery).await {
             Ok(signup) => {
-                sent(delivery.ack(BasicAckOptions::default()).await?)?;
+                sent(delivery.ack(BasicAckOptions::default()), lost).await?;
                 // Two clocks: the message may seem to come from the future.
                 let age = signup.at.elapsed().unwrap_or_default();
                 tracing::info!(message_id, route = signup.route, ?age, "processed");
@@ -202,7 +211,7 @@ impl Processor {
             Err(Failure::Malformed(reason)) => {
                 // It would fail again each time: no requeue.
                 let for_good = BasicRejectOptions { requeue: false };
-                sent(delivery.reject(for_good).await?)?;
+                sent(delivery.reject(for_good), lost).await?;
                 tracing::warn!(message_id, %reason, "message rejected");
                 Ok((Outcome::Rejected, Some(reason.into())))
             }
@@ -211,7 +220,7 @@ impl Processor {
                     requeue: true,
                     ..BasicNackOptions::default()
                 };
-                sent(delivery.nack(requeue).await?)?;
+                sent(delivery.nack(requeue), lost).await?;
                 tracing::error!(message_id, %reason, "message requeued");
                 Ok((Outcome::Requeued, Some(reason.into())))
             }
@@ -225,12 +234,19 @@ impl Processor {
     }
 }
 
-/// On a channel that is closed by now nothing is sent, and that is no error to the client.
-fn sent(was_sent: bool) -> Result<(), Unsettled> {
-    if was_sent {
-        Ok(())
-    } else {
-        Err(Unsettled::Closed)
+/// Waits until `settling` is on its way to the broker.
+///
+/// On a channel that is closed by now nothing is sent, and that is no error to the
+/// client. And a connection can break in a moment in which the client never answers:
+/// without `lost` the consumer would wait for it forever.
+async fn sent(
+    settling: impl Future<Output = lapin::Result<bool>>,
+    lost: impl Future<Output = String>,
+) -> Result<(), Unsettled> {
+    tokio::select! {
+        biased;
+        was_sent = settling => if was_sent? { Ok(()) } else { Err(Unsettled::Closed) },
+        reason = lost => Err(Unsettled::Lost(reason)),
     }
 }
 

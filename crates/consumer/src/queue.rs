@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, Shared};
+use futures_util::{FutureExt, Stream, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties};
-use tokio::sync::watch;
+use lapin::{Channel, Connection, ConnectionProperties, Event};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::process::{Address, Outcome, Processor, Unsettled};
 use crate::{Config, Error, Processed};
@@ -60,6 +61,8 @@ pub(crate) struct Worker {
     pub(crate) processor: Processor,
     pub(crate) count: watch::Sender<Processed>,
     pub(crate) ready: watch::Sender<bool>,
+    /// Who waits for [`crate::Consumer::settle`].
+    pub(crate) settling: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
 }
 
 /// Why a connection is of no more use.
@@ -73,11 +76,13 @@ enum Lost {
     Timeout,
     #[error("the broker cancelled the consumer")]
     Cancelled,
+    #[error("{0}")]
+    Connection(String),
 }
 
 impl Worker {
     /// Consumes until `stopping` says so, however often the broker goes away.
-    pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, mut stopping: watch::Receiver<bool>) {
         let mut backoff = Backoff::default();
         while !is_stopped(&stopping) {
             let ended = self.session(&mut stopping, &mut backoff).await;
@@ -92,11 +97,11 @@ impl Worker {
 
     /// One connection, from the handshake to its end. `Ok` means that it was stopped.
     async fn session(
-        &self,
+        &mut self,
         stopping: &mut watch::Receiver<bool>,
         backoff: &mut Backoff,
     ) -> Result<(), Lost> {
-        let (connection, mut deliveries) = tokio::select! {
+        let (connection, channel, deliveries) = tokio::select! {
             biased;
             () = stopped(stopping) => return Ok(()),
             opened = tokio::time::timeout(SETUP, self.open()) => {
@@ -107,21 +112,27 @@ impl Worker {
         backoff.reset();
         self.ready.send_replace(true);
 
-        let mut failures = Backoff::default();
+        let mut hands = Hands {
+            processor: &self.processor,
+            count: &self.count,
+            deliveries,
+            lost: lost(&connection).shared(),
+            failures: Backoff::default(),
+        };
         loop {
-            let delivery = tokio::select! {
+            tokio::select! {
                 // Stop first: a queue that is never empty must not keep it running.
                 biased;
                 () = stopped(stopping) => break,
-                delivery = deliveries.next() => delivery.ok_or(Lost::Cancelled)??,
-            };
-            match self.settle(&delivery).await? {
-                Outcome::Requeued => {
-                    // The message comes back at once. Without a wait, a database that
-                    // is down would keep both of us and the broker busy.
-                    pause(failures.next(), stopping).await;
+                reason = hands.lost.clone() => return Err(Lost::Connection(reason)),
+                delivery = hands.deliveries.next() => {
+                    hands.settle(delivery.ok_or(Lost::Cancelled)??, stopping).await?;
                 }
-                Outcome::Acked | Outcome::Rejected => failures.reset(),
+                Some(waiting) = self.settling.recv() => {
+                    hands.settle_all(&channel, &self.source.queue, stopping).await?;
+                    // Whoever asked may have given up waiting.
+                    let _ = waiting.send(());
+                }
             }
         }
         // A broker that does not say goodbye is left; it requeues what is unsettled.
@@ -130,7 +141,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn open(&self) -> Result<(Connection, lapin::Consumer), lapin::Error> {
+    async fn open(&self) -> Result<(Connection, Channel, lapin::Consumer), lapin::Error> {
         let Source {
             uri,
             queue,
@@ -159,20 +170,98 @@ impl Worker {
                 FieldTable::default(),
             )
             .await?;
-        Ok((connection, deliveries))
+        Ok((connection, channel, deliveries))
     }
+}
 
+/// What a session works with.
+struct Hands<'a> {
+    processor: &'a Processor,
+    count: &'a watch::Sender<Processed>,
+    deliveries: lapin::Consumer,
+    /// Done when the connection is lost; says why.
+    lost: Shared<BoxFuture<'static, String>>,
+    failures: Backoff,
+}
+
+impl Hands<'_> {
     /// Processes a message to its end. Never under a `select!`: a message in hand is finished.
-    async fn settle(&self, delivery: &Delivery) -> Result<Outcome, Unsettled> {
+    async fn settle(
+        &mut self,
+        delivery: Delivery,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> Result<(), Lost> {
         self.count.send_modify(|count| count.received += 1);
-        let outcome = self.processor.process(delivery).await?;
+        let outcome = self.processor.process(&delivery, self.lost.clone()).await?;
         self.count.send_modify(|count| match outcome {
             Outcome::Acked => count.acked += 1,
             Outcome::Rejected => count.rejected += 1,
             Outcome::Requeued => count.requeued += 1,
         });
-        Ok(outcome)
+        match outcome {
+            Outcome::Requeued => {
+                // The message comes back at once. Without a wait, a database that
+                // is down would keep both of us and the broker busy.
+                pause(self.failures.next(), stopping).await;
+            }
+            Outcome::Acked | Outcome::Rejected => self.failures.reset(),
+        }
+        Ok(())
     }
+
+    /// Settles what comes until the queue has nothing more for us.
+    ///
+    /// The broker says how many messages wait. It counts those no more that it has
+    /// already handed to this channel; they arrive before its answer to the next
+    /// question on the channel. So it must have said "none" twice, with nothing in between.
+    async fn settle_all(
+        &mut self,
+        channel: &Channel,
+        queue: &ShortString,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> Result<(), Lost> {
+        let mut quiet = 0;
+        while quiet < 2 && !is_stopped(stopping) {
+            let passive = QueueDeclareOptions {
+                passive: true,
+                ..QueueDeclareOptions::default()
+            };
+            let asked = channel.queue_declare(queue.clone(), passive, FieldTable::default());
+            let waiting = tokio::select! {
+                biased;
+                answer = asked => answer?.message_count(),
+                reason = self.lost.clone() => return Err(Lost::Connection(reason)),
+            };
+            let mut came = waiting > 0;
+            while let Some(delivery) = self.deliveries.next().now_or_never() {
+                came = true;
+                self.settle(delivery.ok_or(Lost::Cancelled)??, stopping)
+                    .await?;
+            }
+            quiet = if came { 0 } else { quiet + 1 };
+        }
+        Ok(())
+    }
+}
+
+/// Done when the connection is lost; says why. It does not keep the connection alive.
+fn lost(connection: &Connection) -> BoxFuture<'static, String> {
+    // Events are heard from here on: what happened before shows in the status only.
+    let events = connection.events_listener();
+    if !connection.status().connected() {
+        return async { "it was closed at once".to_owned() }.boxed();
+    }
+    until_lost(events).boxed()
+}
+
+async fn until_lost(events: impl Stream<Item = Event>) -> String {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        if let Event::Error(error) = event {
+            return error.to_string();
+        }
+    }
+    "it was closed".to_owned()
 }
 
 fn is_stopped(stopping: &watch::Receiver<bool>) -> bool {

@@ -17,10 +17,16 @@ pub const ALL: [(&str, fn(&Case) -> Outcome); 14] = [
     ("a_failing_saas_is_502", a_failing_saas_is_502),
     ("a_slow_tier2_is_504", a_slow_tier2_is_504),
     ("no_queue_is_503_in_time", no_queue_is_503_in_time),
-    ("a_slow_confirm_is_503_in_time", a_slow_confirm_is_503_in_time),
+    (
+        "a_slow_confirm_is_503_in_time",
+        a_slow_confirm_is_503_in_time,
+    ),
     ("a_deleted_queue_is_made_anew", a_deleted_queue_is_made_anew),
     ("the_queue_comes_back", the_queue_comes_back),
-    ("an_outage_under_load_loses_nothing", an_outage_under_load_loses_nothing),
+    (
+        "an_outage_under_load_loses_nothing",
+        an_outage_under_load_loses_nothing,
+    ),
     ("sigterm_drains", sigterm_drains),
     ("sigint_drains", sigint_drains),
     ("a_bad_variable_is_named", a_bad_variable_is_named),
@@ -42,7 +48,13 @@ fn no_tier2_is_502(case: &Case) -> Outcome {
 
 fn no_saas_is_502(case: &Case) -> Outcome {
     let lab = case.start_with(case.config().without(Part::Saas), &[])?;
-    refused(case, "/fast", 502, "saas did not answer: ", &lab.get("/fast")?)
+    refused(
+        case,
+        "/fast",
+        502,
+        "saas did not answer: ",
+        &lab.get("/fast")?,
+    )
 }
 
 fn a_failing_saas_is_502(case: &Case) -> Outcome {
@@ -60,7 +72,13 @@ fn a_slow_tier2_is_504(case: &Case) -> Outcome {
     let lab = case.start_with(config, &[])?;
     lab.fault(Part::Tier2, Fault::Hold);
     let response = lab.get("/fast")?;
-    refused(case, "/fast", 504, "tier2 did not answer in time", &response)
+    refused(
+        case,
+        "/fast",
+        504,
+        "tier2 did not answer in time",
+        &response,
+    )
 }
 
 fn no_queue_is_503_in_time(case: &Case) -> Outcome {
@@ -69,7 +87,12 @@ fn no_queue_is_503_in_time(case: &Case) -> Outcome {
     refused(case, "/fast", 503, "the queue ", &response)?;
     in_time(case, &response)?;
     let healthcheck = lab.get("/healthcheck")?;
-    case.expect("STATUS", "the status of /healthcheck", 200, healthcheck.status)
+    case.expect(
+        "STATUS",
+        "the status of /healthcheck",
+        200,
+        healthcheck.status,
+    )
 }
 
 fn a_slow_confirm_is_503_in_time(case: &Case) -> Outcome {
@@ -77,7 +100,13 @@ fn a_slow_confirm_is_503_in_time(case: &Case) -> Outcome {
     connected(case, &lab)?;
     lab.fault(Part::Queue, Fault::Hold);
     let response = lab.get("/fast")?;
-    refused(case, "/fast", 503, "the queue did not confirm in time", &response)?;
+    refused(
+        case,
+        "/fast",
+        503,
+        "the queue did not confirm in time",
+        &response,
+    )?;
     in_time(case, &response)
 }
 
@@ -88,9 +117,19 @@ fn a_deleted_queue_is_made_anew(case: &Case) -> Outcome {
     let response = lab.get("/fast")?;
     refused(case, "/fast", 503, "the message was returned", &response)?;
     let response = lab.get("/fast")?;
-    case.expect("STATUS", "the status of the next /fast", 200, response.status)?;
+    case.expect(
+        "STATUS",
+        "the status of the next /fast",
+        200,
+        response.status,
+    )?;
     let messages = lab.take_messages()?;
-    case.expect("MESSAGES", "the number of messages in the new queue", 1, messages.len())
+    case.expect(
+        "MESSAGES",
+        "the number of messages in the new queue",
+        1,
+        messages.len(),
+    )
 }
 
 fn the_queue_comes_back(case: &Case) -> Outcome {
@@ -172,15 +211,28 @@ fn an_outage_under_load_loses_nothing(case: &Case) -> Outcome {
         return Err(case
             .diagnosis(
                 "LOST",
-                format!("{confirmed} messages were confirmed, {} came to the consumer", ids.len()),
+                format!(
+                    "{confirmed} messages were confirmed, {} came to the consumer",
+                    ids.len()
+                ),
             )
             .into());
     }
     if embedded {
         // Exactly: the broker knows how many it took, and none of those may be missing.
         let (published, ready, unacked) = accepted.unwrap_or_default();
-        case.expect("LOST", "the number of messages that were consumed", published, ids.len() as u64)?;
-        case.expect("LOST", "the number of messages left", 0, (ready + unacked) as u64)?;
+        case.expect(
+            "LOST",
+            "the number of messages that were consumed",
+            published,
+            ids.len() as u64,
+        )?;
+        case.expect(
+            "LOST",
+            "the number of messages left",
+            0,
+            (ready + unacked) as u64,
+        )?;
     }
     Ok(())
 }
@@ -232,7 +284,9 @@ fn a_bad_variable_is_named(case: &Case) -> Outcome {
         let line = format!("tier1: {name} must be ");
         if said.lines().count() != 1 || !said.starts_with(&line) {
             let sentence = format!("{name}={value} is not answered by one line that names it");
-            return Err(case.told("CONFIG", sentence, &format!("{line}…"), &said).into());
+            return Err(case
+                .told("CONFIG", sentence, &format!("{line}…"), &said)
+                .into());
         }
     }
     Ok(())
@@ -274,10 +328,17 @@ fn log_lines_can_be_json(case: &Case) -> Outcome {
     for line in exit.stdout.lines() {
         if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_err() {
             let sentence = "a line on stdout is no JSON object though LOG_FORMAT is json";
-            return Err(case.told("JSON", sentence, "{\"timestamp\": …}", line).into());
+            return Err(case
+                .told("JSON", sentence, "{\"timestamp\": …}", line)
+                .into());
         }
     }
-    case.expect("JSON", "whether anything was logged", true, !exit.stdout.is_empty())
+    case.expect(
+        "JSON",
+        "whether anything was logged",
+        true,
+        !exit.stdout.is_empty(),
+    )
 }
 
 /// The body of a success.
@@ -308,7 +369,10 @@ fn with_queue_timeout(case: &Case) -> LabConfig {
 
 /// One line that begins with `reason`.
 fn refused(case: &Case, request: &str, status: u16, reason: &str, got: &Response) -> Outcome {
-    if got.status == status && got.body.starts_with(reason) && got.body.trim_end().lines().count() == 1 {
+    if got.status == status
+        && got.body.starts_with(reason)
+        && got.body.trim_end().lines().count() == 1
+    {
         return Ok(());
     }
     Err(case
@@ -332,7 +396,11 @@ fn in_time(case: &Case, response: &Response) -> Outcome {
 /// What the program says on stderr instead of starting.
 fn does_not_start(case: &Case, variables: &[(&str, &str)]) -> Result<String, crate::Failure> {
     match case.start_with(case.config(), variables) {
-        Err(LabError::NotReady { status: Some(status), stderr, .. }) if status.code() == Some(2) => Ok(stderr),
+        Err(LabError::NotReady {
+            status: Some(status),
+            stderr,
+            ..
+        }) if status.code() == Some(2) => Ok(stderr),
         Err(error) => Err(error.into()),
         Ok(_) => Err(case
             .diagnosis("CONFIG", format!("it starts with {variables:?}"))
@@ -341,5 +409,7 @@ fn does_not_start(case: &Case, variables: &[(&str, &str)]) -> Result<String, cra
 }
 
 fn code(status: &std::process::ExitStatus) -> String {
-    status.code().map_or_else(|| status.to_string(), |code| code.to_string())
+    status
+        .code()
+        .map_or_else(|| status.to_string(), |code| code.to_string())
 }

@@ -207,7 +207,11 @@ fn parse(url: &str) -> Result<AMQPUri, LabError> {
 /// Declares the queue in the words of tier1 and consumer.
 async fn declare(channel: &Channel) -> Result<(), LabError> {
     channel
-        .queue_declare(QUEUE.into(), QueueDeclareOptions::durable(), FieldTable::default())
+        .queue_declare(
+            QUEUE.into(),
+            QueueDeclareOptions::durable(),
+            FieldTable::default(),
+        )
         .await
         .map_err(|error| LabError::part("the broker", error))?;
     Ok(())

@@ -332,8 +332,14 @@ impl Case {
         }
         Err(Diagnosis {
             detail: difference(&expected, &got),
-            next: Some(format!("the whole of what is expected: {}", self.relative(&path))),
-            ..self.diagnosis("TRACE", format!("the traces of `{name}` are not as expected"))
+            next: Some(format!(
+                "the whole of what is expected: {}",
+                self.relative(&path)
+            )),
+            ..self.diagnosis(
+                "TRACE",
+                format!("the traces of `{name}` are not as expected"),
+            )
         }
         .into())
     }
@@ -349,7 +355,9 @@ impl Case {
     }
 
     fn relative(&self, path: &Path) -> String {
-        let workspace = Path::new(self.home.manifest_dir).join("../..").canonicalize();
+        let workspace = Path::new(self.home.manifest_dir)
+            .join("../..")
+            .canonicalize();
         match (workspace, path.canonicalize()) {
             (Ok(workspace), Ok(path)) => path
                 .strip_prefix(workspace)

@@ -61,7 +61,10 @@ pub(crate) fn difference(expected: &str, got: &str) -> String {
         if number > 0 {
             text.push_str("  …\n");
         }
-        for change in group.iter().flat_map(|operation| diff.iter_changes(operation)) {
+        for change in group
+            .iter()
+            .flat_map(|operation| diff.iter_changes(operation))
+        {
             let mark = match change.tag() {
                 ChangeTag::Delete => '-',
                 ChangeTag::Insert => '+',

@@ -39,7 +39,10 @@ pub enum LabError {
         stderr: String,
     },
     /// The program was told to stop and did not.
-    #[error("the service was still running {deadline:?} after it was told to stop; on stderr: {}", last_lines(stderr))]
+    #[error(
+        "the service was still running {deadline:?} after it was told to stop; on stderr: {}",
+        last_lines(stderr)
+    )]
     DidNotStop {
         /// How long the lab waited.
         deadline: Duration,
@@ -88,7 +91,10 @@ impl LabError {
 
 /// The end of what was written, which says why; on one line.
 fn last_lines(text: &str) -> String {
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     match lines.len() {
         0 => "nothing".to_owned(),
         length => lines[length.saturating_sub(3)..].join(" / "),

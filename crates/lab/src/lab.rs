@@ -170,7 +170,8 @@ impl Lab {
         let tier2_telemetry = tier2::Telemetry::new(tier2_provider.clone());
         let consumer_telemetry = consumer::Telemetry::new(consumer_provider.clone());
 
-        let system = runtime.block_on(System::start(&config, tier2_telemetry, consumer_telemetry))?;
+        let system =
+            runtime.block_on(System::start(&config, tier2_telemetry, consumer_telemetry))?;
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -201,7 +202,10 @@ impl Lab {
         let millis = |duration: Duration| duration.as_millis().to_string();
         [
             ("AMQP_URL", self.amqp_url()),
-            ("TIER2_URL", format!("http://{}", self.fronts.tier2.address())),
+            (
+                "TIER2_URL",
+                format!("http://{}", self.fronts.tier2.address()),
+            ),
             ("SAAS_URL", format!("http://{}", self.fronts.saas.address())),
             ("HTTP_TIMEOUT_MS", millis(config.http_timeout)),
             ("QUEUE_TIMEOUT_MS", millis(config.queue_timeout)),
@@ -310,7 +314,8 @@ impl Lab {
     /// If one of them gets no answer.
     pub fn get_all(&self, paths: &[&str]) -> Result<Vec<Response>, LabError> {
         let requests = paths.iter().map(|path| self.send("GET", path, &[]));
-        self.runtime.block_on(futures_util::future::try_join_all(requests))
+        self.runtime
+            .block_on(futures_util::future::try_join_all(requests))
     }
 
     async fn send(
@@ -426,7 +431,9 @@ impl Lab {
 
     /// The embedded broker, to look into, if that is the one in use.
     pub fn embedded_broker(&self) -> Option<&broker::Broker> {
-        self.broker.as_ref().and_then(broker_choice::Running::embedded)
+        self.broker
+            .as_ref()
+            .and_then(broker_choice::Running::embedded)
     }
 
     /// Waits until `found` finds what it looks for in what the receiver has got.
@@ -464,7 +471,10 @@ impl Lab {
     /// # Panics
     /// If no process runs.
     pub fn stop_with(&mut self, signal: StopSignal) -> Result<Exit, LabError> {
-        let subject = self.subject.take().expect("a check starts the subject first");
+        let subject = self
+            .subject
+            .take()
+            .expect("a check starts the subject first");
         self.runtime.block_on(subject.stop(signal, STOP_DEADLINE))
     }
 
@@ -483,7 +493,9 @@ impl Lab {
     /// If they don't in time.
     pub fn settle(&self) -> Result<(), LabError> {
         if let Some(consumer) = &self.consumer {
-            let _ = self.runtime.block_on(async { consumer.wait_until(|p| p.settled() == p.received && p.received > 0, Duration::from_millis(500)).await });
+            self.runtime
+                .block_on(consumer.settle(SETTLE_DEADLINE))
+                .map_err(|error| LabError::part("the consumer", error))?;
         }
         for provider in &self.providers {
             provider
@@ -527,7 +539,11 @@ impl Lab {
         addresses.push(("tier2", format!("http://{}", self.fronts.tier2.address())));
         addresses.push((
             "saas",
-            format!("http://{}{}", self.fronts.saas.address(), saas::SUMMARY_PATH),
+            format!(
+                "http://{}{}",
+                self.fronts.saas.address(),
+                saas::SUMMARY_PATH
+            ),
         ));
         addresses.push(("queue", format!("amqp://{}", self.fronts.queue.address())));
         addresses.push(("OTLP receiver", self.receiver.endpoint()));
@@ -713,6 +729,8 @@ impl Recording {
 
     /// The spans of `service`.
     pub fn spans_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Span> {
-        self.spans.iter().filter(move |span| span.service() == service)
+        self.spans
+            .iter()
+            .filter(move |span| span.service() == service)
     }
 }

@@ -4,9 +4,9 @@
 //! what arrives over real OTLP. [`Lab`] is the system, [`Check`] runs the tests of a
 //! step, [`Diagnosis`] is what they say.
 
+pub mod behaviour;
 mod broker_choice;
 mod check;
-pub mod behaviour;
 pub mod contract;
 mod diagnosis;
 mod environment;

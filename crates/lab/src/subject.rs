@@ -16,7 +16,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{error::LabError, environment};
+use crate::{environment, error::LabError};
 
 /// How long a subject may take from its start until it answers.
 pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(20);
@@ -221,7 +221,6 @@ impl Subject {
             }
         };
         let address = tokio::select! {
-            biased;
             found = tokio::time::timeout(READY_DEADLINE, ready) => found.unwrap_or(None),
             _ = child.wait() => None,
         };
@@ -234,7 +233,9 @@ impl Subject {
         if address.is_some() {
             return Ok(subject);
         }
-        let status = subject.child.try_wait()?;
+        // A program that has closed its output is about to end: how, is worth a moment.
+        let ended = tokio::time::timeout(Duration::from_secs(2), subject.child.wait()).await;
+        let status = ended.ok().transpose()?;
         let _ = subject.child.kill().await;
         subject.stderr.ended().await;
         subject.stdout.ended().await;

@@ -38,7 +38,8 @@ pub const QUERY: &str = "SELECT id, name, joined FROM members";
 /// Operation and target of [`QUERY`]: the span's name and its `db.query.summary`.
 pub const QUERY_SUMMARY: &str = "SELECT members";
 
-/// How long a caller waits for a free connection before the query fails with `error.type` `timeout`.
+/// How long a caller waits for a connection: at the start before the database counts as
+/// not there, later before the query fails with `error.type` `timeout`.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// PostgreSQL's advisory lock under which the table is made: any number, but the same in all processes.
@@ -131,7 +132,14 @@ impl Members {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options)
             .await
-            .map_err(Error::connect)?;
+            .map_err(|error| match error {
+                // The pool tries again while nobody answers, and then tells of its own
+                // timeout only; a server that refuses us is reported at once.
+                sqlx::Error::PoolTimedOut => Error::Connect(format!(
+                    "no answer from {host}:{port} within {ACQUIRE_TIMEOUT:?}"
+                )),
+                error => Error::connect(error),
+            })?;
         let namespace = prepare_postgres(&pool).await.map_err(Error::prepare)?;
         Ok(Self {
             pool: Pool::Postgres(pool),

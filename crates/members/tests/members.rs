@@ -238,7 +238,8 @@ fn assert_one_line(error: &Error) {
     assert!(error.to_string().starts_with("DATABASE_URL: "), "{error}");
 }
 
-/// The same table and query on PostgreSQL, which not every machine has:
+/// The same table and query on PostgreSQL, which not every machine has. Drops the table
+/// at the end, so use a database for tests:
 /// `MEMBERS_POSTGRES_URL=postgres://… cargo test -p members -- --ignored`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a PostgreSQL in MEMBERS_POSTGRES_URL"]
@@ -262,4 +263,13 @@ async fn postgresql_answers_the_same() {
         .find(|kv| kv.key.as_str() == "db.namespace")
         .expect("the namespace is known");
     assert!(namespace.value.as_str().contains('|'), "{namespace:?}");
+
+    let mut other = sqlx::PgConnection::connect(&url).await.expect("connects");
+    sqlx::query("DROP TABLE members")
+        .execute(&mut other)
+        .await
+        .expect("the table is there");
+    let error = one.query().await.expect_err("the table is gone");
+    assert_eq!(error.status_code(), Some("42P01"), "{error}");
+    assert_eq!(error.error_type(), "42P01");
 }

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use members::Members;
-use opentelemetry::Value;
 use opentelemetry::trace::{SpanId, SpanKind, Status};
+use opentelemetry::{Context, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use opentelemetry_sdk::trace::{SdkTracerProvider, Span, SpanData, SpanProcessor};
 use reqwest::{Client, Method, Response};
 use tier2::{Config, Error, Telemetry, Tier2};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,13 +17,27 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-/// Keeps the spans that have ended, in that order.
+/// What the provider has done so far.
 #[derive(Debug, Clone, Default)]
-struct Collected(Arc<Mutex<Vec<SpanData>>>);
+struct Collected {
+    started: Arc<Mutex<usize>>,
+    ended: Arc<Mutex<Vec<SpanData>>>,
+}
 
-impl SpanExporter for Collected {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        self.0.lock().expect("no test panics in it").extend(batch);
+impl SpanProcessor for Collected {
+    fn on_start(&self, _: &mut Span, _: &Context) {
+        *self.started.lock().expect("no test panics in it") += 1;
+    }
+
+    fn on_end(&self, span: SpanData) {
+        self.ended.lock().expect("no test panics in it").push(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
     }
 }
@@ -31,26 +45,31 @@ impl SpanExporter for Collected {
 impl Collected {
     /// Waits for `count` spans: one ends a moment after its answer was received.
     async fn spans(&self, count: usize) -> Vec<SpanData> {
-        let started = Instant::now();
-        loop {
-            let spans = self.0.lock().expect("no test panics in it").clone();
-            if spans.len() >= count {
-                assert_eq!(spans.len(), count, "{spans:#?}");
-                return spans;
-            }
-            assert!(
-                started.elapsed() < DEADLINE,
-                "{count} spans, got {spans:#?}"
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let spans = || self.ended.lock().expect("no test panics in it").clone();
+        wait_until(|| spans().len() >= count, || format!("{:#?}", spans())).await;
+        assert_eq!(spans().len(), count, "{:#?}", spans());
+        spans()
+    }
+
+    /// Waits until a request is being answered.
+    async fn started(&self) {
+        let started = || *self.started.lock().expect("no test panics in it");
+        wait_until(|| started() > 0, || "no span was started".to_owned()).await;
+    }
+}
+
+async fn wait_until(condition: impl Fn() -> bool, or_else: impl Fn() -> String) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < DEADLINE, "{}", or_else());
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 fn telemetry() -> (Telemetry, Collected) {
     let collected = Collected::default();
     let provider = SdkTracerProvider::builder()
-        .with_simple_exporter(collected.clone())
+        .with_span_processor(collected.clone())
         .build();
     (Telemetry::new(provider), collected)
 }
@@ -283,12 +302,11 @@ async fn a_failed_query_is_a_500_that_keeps_its_reason() {
     tier2.stop().await;
 }
 
-#[tokio::test]
-async fn a_caller_that_hangs_up_leaves_an_error() {
+/// A tier2 that waits for `delay` in each request, and one request to it under way.
+async fn start_slow(delay: Duration) -> (Tier2, Collected, TcpStream) {
     let (telemetry, collected) = telemetry();
     let config = Config {
-        // Longer than any test waits: the request can only end by being cancelled.
-        delay: Duration::from_secs(3600),
+        delay,
         ..Config::default()
     };
     let tier2 = Tier2::start(config, telemetry).await.expect("starts");
@@ -297,6 +315,16 @@ async fn a_caller_that_hangs_up_leaves_an_error() {
         .write_all(b"GET / HTTP/1.1\r\nHost: tier2\r\n\r\n")
         .await
         .expect("is sent");
+    collected.started().await;
+    (tier2, collected, connection)
+}
+
+/// Longer than any test waits: such a request can only end by being cancelled.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_leaves_an_error() {
+    let (tier2, collected, connection) = start_slow(FOR_EVER).await;
     drop(connection);
 
     let spans = collected.spans(1).await;
@@ -309,56 +337,35 @@ async fn a_caller_that_hangs_up_leaves_an_error() {
 
 #[tokio::test]
 async fn a_stop_lets_a_running_request_finish() {
-    let (telemetry, collected) = telemetry();
-    let config = Config {
-        delay: Duration::from_millis(300),
-        ..Config::default()
-    };
-    let tier2 = Tier2::start(config, telemetry).await.expect("starts");
+    let (tier2, collected, mut connection) = start_slow(Duration::from_millis(300)).await;
     let addr = tier2.addr();
-    let mut connection = TcpStream::connect(addr).await.expect("connects");
-    connection
-        .write_all(
-            b"GET / HTTP/1.1\r\nHost: tier2\r\n\r\nGET /error HTTP/1.1\r\nHost: tier2\r\n\r\n",
-        )
-        .await
-        .expect("is sent");
-    // The second request cannot be answered before the first: an answer to the
-    // first means that the connection was taken.
-    let mut answer = vec![0; 15];
-    connection.read_exact(&mut answer).await.expect("an answer");
-    assert_eq!(answer, b"HTTP/1.1 200 OK");
     tier2.stop().await;
-    let spans = collected.spans(3).await;
-    assert!(spans.iter().any(|span| span.name == "GET /"), "{spans:?}");
-    let error = client()
-        .get(format!("http://{addr}/"))
-        .send()
+
+    let mut answer = String::new();
+    connection
+        .read_to_string(&mut answer)
         .await
-        .expect_err("stopped");
-    assert!(error.is_connect(), "{error:?}");
+        .expect("an answer and then the end");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert_eq!(server(&collected.spans(2).await).status, Status::Unset);
+    let after = client().get(format!("http://{addr}/")).send().await;
+    assert!(after.expect_err("stopped").is_connect());
 }
 
 #[tokio::test]
 async fn a_stop_cuts_a_request_that_takes_too_long() {
-    let (telemetry, collected) = telemetry();
-    let config = Config {
-        delay: Duration::from_secs(3600),
-        ..Config::default()
-    };
-    let tier2 = Tier2::start(config, telemetry).await.expect("starts");
-    let mut connection = TcpStream::connect(tier2.addr()).await.expect("connects");
-    connection
-        .write_all(
-            b"GET /error HTTP/1.1\r\nHost: tier2\r\n\r\nGET / HTTP/1.1\r\nHost: tier2\r\n\r\n",
-        )
-        .await
-        .expect("is sent");
-    collected.spans(1).await;
+    let (tier2, collected, mut connection) = start_slow(FOR_EVER).await;
     let stopped = tokio::time::timeout(DEADLINE, tier2.stop());
     stopped.await.expect("the stop has a deadline");
-    drop(connection);
-    collected.spans(2).await;
+
+    let mut answer = String::new();
+    connection
+        .read_to_string(&mut answer)
+        .await
+        .expect("an answer and then the end");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let spans = collected.spans(1).await;
+    assert_eq!(server(&spans).status, Status::error(""));
 }
 
 #[tokio::test]

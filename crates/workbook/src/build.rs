@@ -23,7 +23,14 @@ pub fn build(step: &Step) -> Result<PathBuf, Error> {
         // Together with this command's own package: cargo unifies the features of
         // what it builds together, and the step alone would have its dependencies
         // built once more.
-        .args(["build", "--package", "workbook", "--package", &package, "--bins"])
+        .args([
+            "build",
+            "--package",
+            "workbook",
+            "--package",
+            &package,
+            "--bins",
+        ])
         .args(["--message-format", "json-render-diagnostics"])
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());

@@ -19,7 +19,11 @@ const EXIT_ENVIRONMENT: u8 = 2;
 /// Shows what a service tells about itself: starts the whole system around a tier1
 /// of this workbook and prints the traces that arrive.
 #[derive(Parser)]
-#[command(name = "cargo workbook", bin_name = "cargo workbook", max_term_width = 80)]
+#[command(
+    name = "cargo workbook",
+    bin_name = "cargo workbook",
+    max_term_width = 80
+)]
 #[command(after_help = "\
 STEP is `1`, `01` or `step-01` for your own code in steps/, and `solution-01`
 for the finished one in solutions/.
@@ -100,7 +104,10 @@ fn main() -> ExitCode {
 impl Command {
     fn run(self) -> Result<ExitCode, Error> {
         let step = match &self {
-            Self::Run { step: Some(step), .. } | Self::Trace { step, .. } => step.clone(),
+            Self::Run {
+                step: Some(step), ..
+            }
+            | Self::Trace { step, .. } => step.clone(),
             Self::Run { step: None, .. } => Step::last_solution()?,
         };
         let program = prepared(&step)?;

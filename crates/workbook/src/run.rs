@@ -32,7 +32,10 @@ pub fn run(step: &Step, program: &OsStr, port: u16) -> Result<ExitCode, Error> {
     let mut stop = lab.block_on(async { Stop::new() })?;
 
     let echo = Arc::new(|line: &str| {
-        terminal::say(&format!("{}\n", terminal::dim(&format!("tier1 │ {}", terminal::harmless(line)))));
+        terminal::say(&format!(
+            "{}\n",
+            terminal::dim(&format!("tier1 │ {}", terminal::harmless(line)))
+        ));
     });
     let port = free_port(port).to_string();
     // In a process group of its own, so that ctrl-c reaches this command alone and
@@ -42,7 +45,11 @@ pub fn run(step: &Step, program: &OsStr, port: u16) -> Result<ExitCode, Error> {
 
     terminal::say(&format!("\n{step} runs, with all around it ({broker})\n"));
     let first = lab.get("/fast")?;
-    terminal::say(&format!("\nGET /fast → {}\n{}", first.status, terminal::harmless(first.body.trim_end())));
+    terminal::say(&format!(
+        "\nGET /fast → {}\n{}",
+        first.status,
+        terminal::harmless(first.body.trim_end())
+    ));
     lab.settle()?;
     let mut shown = Shown::default();
     terminal::say(&format!("\n\n{}", shown.take(&lab.store(), true)));
@@ -59,9 +66,14 @@ pub fn run(step: &Step, program: &OsStr, port: u16) -> Result<ExitCode, Error> {
         if stopped {
             terminal::say("\nstopping …\n");
             let recording = lab.finish()?;
-            let ended = recording.exit.map_or_else(String::new, |exit| exit.status.to_string());
+            let ended = recording
+                .exit
+                .map_or_else(String::new, |exit| exit.status.to_string());
             terminal::say(&shown.take(&store, true));
-            terminal::say(&format!("tier1 ended ({ended}); {} spans had come\n", shown.spans));
+            terminal::say(&format!(
+                "tier1 ended ({ended}); {} spans had come\n",
+                shown.spans
+            ));
             break ExitCode::SUCCESS;
         }
         terminal::say(&shown.take(&store, false));
@@ -141,7 +153,10 @@ impl Shown {
     /// One to which spans were added after it was shown is shown again.
     fn take(&mut self, store: &Store, all: bool) -> String {
         let version = *store.subscribe().borrow();
-        let waiting = self.traces.values().any(|growth| growth.shown < growth.spans);
+        let waiting = self
+            .traces
+            .values()
+            .any(|growth| growth.shown < growth.spans);
         if self.version == Some(version) && !waiting {
             return String::new();
         }
@@ -149,7 +164,8 @@ impl Shown {
         let snapshot = store.snapshot();
         let traces = otlp::traces(snapshot.spans());
         // The store keeps so many spans and no more: what it forgot is forgotten here.
-        self.traces.retain(|id, _| traces.iter().any(|trace| trace.trace_id == *id));
+        self.traces
+            .retain(|id, _| traces.iter().any(|trace| trace.trace_id == *id));
         let now = Instant::now();
         let mut quiet: Vec<Trace> = Vec::new();
         for trace in traces {
@@ -173,6 +189,9 @@ impl Shown {
         if quiet.is_empty() {
             return String::new();
         }
-        format!("{}\n", otlp::waterfall(&quiet, snapshot.logs(), &terminal::options()))
+        format!(
+            "{}\n",
+            otlp::waterfall(&quiet, snapshot.logs(), &terminal::options())
+        )
     }
 }

@@ -86,8 +86,13 @@ mod tests {
         for name in ["3", "03", "step-03", "step-3"] {
             assert_eq!(name.parse::<Step>().unwrap().to_string(), "step-03");
         }
-        assert_eq!("solution-03".parse::<Step>().unwrap().to_string(), "solution-03");
-        for name in ["", "x", "step", "step-", "003", "-3", "+3", "steps-03", "step-03x"] {
+        assert_eq!(
+            "solution-03".parse::<Step>().unwrap().to_string(),
+            "solution-03"
+        );
+        for name in [
+            "", "x", "step", "step-", "003", "-3", "+3", "steps-03", "step-03x",
+        ] {
             assert!(name.parse::<Step>().is_err(), "{name}");
         }
     }
@@ -96,7 +101,15 @@ mod tests {
     fn the_steps_are_found() {
         assert!("step-01".parse::<Step>().unwrap().package().is_ok());
         assert!(Step::last_solution().unwrap().package().is_ok());
-        let missing = "98".parse::<Step>().unwrap().package().unwrap_err().to_string();
-        assert!(missing.starts_with("there is no step-98; there are solution-01, "), "{missing}");
+        let missing = "98"
+            .parse::<Step>()
+            .unwrap()
+            .package()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            missing.starts_with("there is no step-98; there are solution-01, "),
+            "{missing}"
+        );
     }
 }

@@ -23,7 +23,9 @@ fn colours() -> bool {
 /// Writes to stdout. A reader that has gone (`| head`) is no error.
 pub fn say(text: &str) {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
 }
 
 /// One line on stderr.
@@ -43,6 +45,12 @@ pub fn dim(text: &str) -> String {
 /// What a program wrote, with nothing in it that a terminal would obey.
 pub fn harmless(line: &str) -> String {
     line.chars()
-        .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect()
 }

@@ -30,8 +30,17 @@ pub fn trace(
 /// Status, body, traces, and what tier1 logged.
 pub fn report(step: &Step, path: &str, response: &Response, recording: &Recording) -> String {
     let mut text = String::new();
-    let Response { status, body, elapsed, .. } = response;
-    let _ = writeln!(text, "\nGET {path} → {status} in {} ms", elapsed.as_millis());
+    let Response {
+        status,
+        body,
+        elapsed,
+        ..
+    } = response;
+    let _ = writeln!(
+        text,
+        "\nGET {path} → {status} in {} ms",
+        elapsed.as_millis()
+    );
     for line in body.lines() {
         let _ = writeln!(text, "{}", terminal::harmless(line));
     }

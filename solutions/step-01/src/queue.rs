@@ -13,7 +13,10 @@ use lapin::{
     types::FieldTable,
     uri::AMQPUri,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::AbortHandle,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -61,6 +64,7 @@ fn pure_queue_proc(action: Action) -> String {
 /// The way to the queue: one connection, made anew whenever it is lost.
 pub struct Queue {
     link: watch::Receiver<Option<Arc<Link>>>,
+    keeper: AbortHandle,
     in_flight: Semaphore,
     timeout: Duration,
 }
@@ -103,9 +107,10 @@ impl Queue {
     pub fn connect(mut url: AMQPUri, timeout: Duration) -> Self {
         url.query.heartbeat.get_or_insert(HEARTBEAT_S);
         let (sender, link) = watch::channel(None);
-        tokio::spawn(keep_connected(url, sender));
+        let keeper = tokio::spawn(keep_connected(url, sender));
         Self {
             link,
+            keeper: keeper.abort_handle(),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             timeout,
         }
@@ -166,6 +171,8 @@ impl Queue {
     /// Takes leave of the broker, which otherwise reports a client that vanished.
     /// Waits for its answer as long as a request would.
     pub async fn close(&self) {
+        // First, so that nobody takes the end for a loss and connects anew.
+        self.keeper.abort();
         let link = self.link.borrow().clone();
         if let Some(link) = link {
             let closed = link.connection.close(REPLY_SUCCESS, "tier1 stops".into());

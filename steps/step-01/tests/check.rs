@@ -38,7 +38,12 @@ fn slow(case: &Case) -> Outcome {
     let lab = case.start_with(config, &[])?;
     let response = lab.get("/slow")?;
     case.expect_response("GET /slow", 200, &body("slow"), &response)?;
-    case.expect("SLOW", "whether /slow waits SLOW_DELAY_MS", true, response.elapsed >= delay)?;
+    case.expect(
+        "SLOW",
+        "whether /slow waits SLOW_DELAY_MS",
+        true,
+        response.elapsed >= delay,
+    )?;
     let recording = lab.finish()?;
     says_nothing(case, &recording)?;
     lab::assert_traces!(case, "slow", &recording)
@@ -82,7 +87,12 @@ fn two_at_once(case: &Case) -> Outcome {
 fn tier2_stopped(case: &Case) -> Outcome {
     let lab = case.start_with(case.config().without(Part::Tier2), &[])?;
     let response = lab.get("/fast")?;
-    case.expect("STATUS", "the status of GET /fast without tier2", 502, response.status)?;
+    case.expect(
+        "STATUS",
+        "the status of GET /fast without tier2",
+        502,
+        response.status,
+    )?;
     let recording = lab.finish()?;
     says_nothing(case, &recording)?;
     lab::assert_traces!(case, "tier2_stopped", &recording)
@@ -90,23 +100,47 @@ fn tier2_stopped(case: &Case) -> Outcome {
 
 /// The health check works when nothing else does.
 fn healthcheck(case: &Case) -> Outcome {
-    let config = case.config().without(Part::Tier2).without(Part::Saas).without(Part::Queue);
+    let config = case
+        .config()
+        .without(Part::Tier2)
+        .without(Part::Saas)
+        .without(Part::Queue);
     let lab = case.start_with(config, &[])?;
     let response = lab.get("/healthcheck")?;
-    case.expect("STATUS", "the status of GET /healthcheck", 200, response.status)?;
+    case.expect(
+        "STATUS",
+        "the status of GET /healthcheck",
+        200,
+        response.status,
+    )?;
     let content_type = response.headers.get("content-type");
     let content_type = content_type.and_then(|value| value.to_str().ok());
-    case.expect("JSON", "the content type of /healthcheck", "application/json", content_type.unwrap_or_default())
+    case.expect(
+        "JSON",
+        "the content type of /healthcheck",
+        "application/json",
+        content_type.unwrap_or_default(),
+    )
 }
 
 fn unknown_path(case: &Case) -> Outcome {
     let lab = case.start()?;
     for (method, path, status) in [("GET", "/nope", 404), ("POST", "/fast", 405)] {
         let response = lab.request(method, path, &[])?;
-        case.expect("STATUS", &format!("the status of {method} {path}"), status, response.status)?;
+        case.expect(
+            "STATUS",
+            &format!("the status of {method} {path}"),
+            status,
+            response.status,
+        )?;
     }
     let recording = lab.finish()?;
-    case.expect("MESSAGES", "the number of spans that unknown requests set off", 0, recording.spans.len())
+    case.expect(
+        "MESSAGES",
+        "the number of spans that unknown requests set off",
+        0,
+        recording.spans.len(),
+    )
 }
 
 /// What lies in the queue after one request.
@@ -120,17 +154,50 @@ fn message(case: &Case) -> Outcome {
     let (route, time) = message.body.split_once(' ').unwrap_or_default();
     case.expect("MESSAGE", "the first word of the message", "fast", route)?;
     let is_time = time.contains('.') && time.parse::<f64>().is_ok();
-    case.expect("MESSAGE", "whether the message ends in seconds with a fraction", true, is_time)?;
+    case.expect(
+        "MESSAGE",
+        "whether the message ends in seconds with a fraction",
+        true,
+        is_time,
+    )?;
     case.expect("MESSAGE", "the exchange", "", message.exchange.as_str())?;
-    case.expect("MESSAGE", "the routing key", "signups", message.routing_key.as_str())?;
-    case.expect("MESSAGE", "the delivery mode", 2, message.delivery_mode.unwrap_or_default())?;
-    case.expect("MESSAGE", "whether it has a message id", true, message.message_id.is_some())?;
-    case.expect("MESSAGE", "the number of its headers", 0, message.headers.inner().len())
+    case.expect(
+        "MESSAGE",
+        "the routing key",
+        "signups",
+        message.routing_key.as_str(),
+    )?;
+    case.expect(
+        "MESSAGE",
+        "the delivery mode",
+        2,
+        message.delivery_mode.unwrap_or_default(),
+    )?;
+    case.expect(
+        "MESSAGE",
+        "whether it has a message id",
+        true,
+        message.message_id.is_some(),
+    )?;
+    case.expect(
+        "MESSAGE",
+        "the number of its headers",
+        0,
+        message.headers.inner().len(),
+    )
 }
 
 /// tier1 has no telemetry yet.
 fn says_nothing(case: &Case, recording: &lab::Recording) -> Outcome {
     let around = ["tier2-service", "consumer-service"];
-    let others = recording.spans.iter().filter(|span| !around.contains(&span.service()));
-    case.expect("EXPORTS", "the number of spans that tier1 exported", 0, others.count())
+    let others = recording
+        .spans
+        .iter()
+        .filter(|span| !around.contains(&span.service()));
+    case.expect(
+        "EXPORTS",
+        "the number of spans that tier1 exported",
+        0,
+        others.count(),
+    )
 }
