@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use otlp::SpanKind;
 
-use crate::{Case, Fault, LabConfig, LabError, Outcome, Part, Response, StopSignal};
+use crate::{Case, Fault, LabConfig, LabError, Outcome, Part, Response, StopSignal, Test};
 
 /// All tests, by name.
-pub const ALL: [(&str, fn(&Case) -> Outcome); 14] = [
+pub const ALL: [(&str, Test); 14] = [
     ("no_tier2_is_502", no_tier2_is_502),
     ("no_saas_is_502", no_saas_is_502),
     ("a_failing_saas_is_502", a_failing_saas_is_502),
@@ -227,12 +227,7 @@ fn an_outage_under_load_loses_nothing(case: &Case) -> Outcome {
             published,
             ids.len() as u64,
         )?;
-        case.expect(
-            "LOST",
-            "the number of messages left",
-            0,
-            (ready + unacked) as u64,
-        )?;
+        case.expect("LOST", "the number of messages left", 0, ready + unacked)?;
     }
     Ok(())
 }

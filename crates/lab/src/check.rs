@@ -86,7 +86,8 @@ impl From<LabError> for Failure {
     }
 }
 
-type Test = fn(&Case) -> Outcome;
+/// One test of a check.
+pub type Test = fn(&Case) -> Outcome;
 
 /// The tests of one step.
 pub struct Check {

@@ -173,6 +173,6 @@ impl Contract for StepContract {
             .iter()
             .find(|row| row.span == SpanType::of(span) && row.attribute == key)
             .filter(|row| around || row.from <= self.step)
-            .map_or(Keep::Drop, |row| row.keep.clone())
+            .map_or(Keep::Drop, |row| row.keep)
     }
 }

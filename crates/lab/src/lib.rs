@@ -16,7 +16,7 @@ mod lab;
 mod subject;
 
 pub use broker_choice::{BrokerChoice, Message};
-pub use check::{Case, Check, Failure, Home, Outcome};
+pub use check::{Case, Check, Failure, Home, Outcome, Test};
 pub use diagnosis::Diagnosis;
 pub use environment::clean as clean_environment;
 pub use error::LabError;
