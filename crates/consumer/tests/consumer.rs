@@ -491,6 +491,27 @@ async fn a_stop_settles_what_is_in_hand_and_leaves_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn settling_waits_until_nothing_is_left() {
+    let broker = broker().await;
+    let publisher = Publisher::connect(&broker).await;
+    for _ in 0..50 {
+        publisher.signup().await;
+    }
+    let (consumer, collected) = start(&broker).await;
+    consumer.settle(DEADLINE).await.expect("settles");
+    let processed = consumer.processed();
+    assert_eq!((processed.received, processed.acked), (50, 50));
+    assert_eq!(collected.of_kind(&SpanKind::Consumer).len(), 50);
+    // And once more, now that there is nothing to wait for.
+    consumer.settle(DEADLINE).await.expect("settles");
+
+    broker.stop().await;
+    let lost = consumer.settle(Duration::from_millis(300)).await;
+    assert!(matches!(lost, Err(Error::NotSettled(_))), "{lost:?}");
+    consumer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_has_a_deadline() {
     let broker = broker().await;
     let (consumer, _) = start(&broker).await;
