@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
+    path::PathBuf,
     process::Command,
 };
 
@@ -81,7 +82,7 @@ pub fn clean(extra: &[(&str, &OsStr)]) -> std::io::Result<()> {
                 || LAB_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         })
     });
-    let error = Command::new(env::current_exe()?)
+    let error = Command::new(this_program()?)
         .args(env::args_os().skip(1))
         .env_clear()
         .envs(kept)
@@ -89,4 +90,17 @@ pub fn clean(extra: &[(&str, &OsStr)]) -> std::io::Result<()> {
         .env(CLEANED, "1")
         .exec();
     Err(error)
+}
+
+/// The path of the running program. Linux says ` (deleted)` behind it once a new
+/// build has taken its place: then the new one is meant.
+fn this_program() -> std::io::Result<PathBuf> {
+    let path = env::current_exe()?;
+    let replaced = path
+        .to_str()
+        .and_then(|path| path.strip_suffix(" (deleted)"));
+    Ok(match replaced {
+        Some(replaced) if !path.exists() => replaced.into(),
+        _ => path,
+    })
 }
