@@ -37,7 +37,8 @@ async fn the_summary_looks_like_a_status_page() {
     }
 
     let response = client().get(url(&saas)).send().await.expect("answers");
-    let second: Value = serde_json::from_str(&response.text().await.expect("a body")).expect("JSON");
+    let second: Value =
+        serde_json::from_str(&response.text().await.expect("a body")).expect("JSON");
     assert_eq!(first, second);
     saas.stop().await;
 }
