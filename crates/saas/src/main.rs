@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use saas::{Saas, SaasConfig};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The port when PORT is not set.
 const DEFAULT_PORT: u16 = 8082;
@@ -20,14 +21,16 @@ async fn main() -> ExitCode {
         addr,
         ..SaasConfig::default()
     };
+    let stopped = match stop_signal() {
+        Ok(stopped) => stopped,
+        Err(error) => return fail(&format!("cannot listen for signals: {error}")),
+    };
     let saas = match Saas::start(config).await {
         Ok(saas) => saas,
         Err(error) => return fail(&format!("HOST, PORT: cannot listen on {addr}: {error}")),
     };
     eprintln!("listening on http://{}", saas.addr());
-    if let Err(error) = stop_signal().await {
-        eprintln!("cannot listen for signals, stopping: {error}");
-    }
+    stopped.await;
     saas.stop().await;
     ExitCode::SUCCESS
 }
@@ -63,17 +66,16 @@ fn set(variable: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// Resolves at ctrl-c or, on Unix, SIGTERM: what a terminal and an orchestrator send.
-async fn stop_signal() -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
+/// Resolves at ctrl-c or SIGTERM: what a terminal and an orchestrator send. From the
+/// call on, neither ends the process by itself; so call it before anyone is told that
+/// the service is there.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
         tokio::select! {
-            result = tokio::signal::ctrl_c() => result,
-            _ = terminate.recv() => Ok(()),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    })
 }

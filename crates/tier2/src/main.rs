@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tier2::{Config, Telemetry, Tier2};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// The port when PORT is not set.
@@ -45,13 +46,12 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: Config, telemetry: Telemetry) -> Result<(), String> {
+    let stopped = stop_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let tier2 = Tier2::start(config, telemetry)
         .await
         .map_err(|error| error.to_string())?;
     eprintln!("listening on http://{}", tier2.addr());
-    if let Err(error) = stop_signal().await {
-        eprintln!("cannot listen for signals, stopping: {error}");
-    }
+    stopped.await;
     tier2.stop().await;
     Ok(())
 }
@@ -103,17 +103,16 @@ fn set(variable: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// Resolves at ctrl-c or, on Unix, SIGTERM: what a terminal and an orchestrator send.
-async fn stop_signal() -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
+/// Resolves at ctrl-c or SIGTERM: what a terminal and an orchestrator send. From the
+/// call on, neither ends the process by itself; so call it before anyone is told that
+/// the service is there.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
         tokio::select! {
-            result = tokio::signal::ctrl_c() => result,
-            _ = terminate.recv() => Ok(()),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    })
 }
