@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -17,6 +18,11 @@ use crate::{
     lab::{Lab, LabConfig, Recording, Response},
     subject::Program,
 };
+
+/// tier1's QUEUE_TIMEOUT_MS in checks, but for those that are about it. Longer than
+/// its own 2 s: the first message waits for the first connection, and a laptop that
+/// compiles something else meanwhile may need its time for that.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a check stands and what it checks. Made by [`check!`](crate::check!).
 #[doc(hidden)]
@@ -145,7 +151,10 @@ impl Check {
                 Some(program) => program,
                 None => Program::tier1(self.home.binary),
             },
-            config: LabConfig::from_env()?,
+            config: LabConfig {
+                queue_timeout: QUEUE_TIMEOUT,
+                ..LabConfig::from_env()?
+            },
             shown: Arc::default(),
         })
     }
