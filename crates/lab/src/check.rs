@@ -24,6 +24,9 @@ use crate::{
 /// compiles something else meanwhile may need its time for that.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many tests run at a time, unless `--test-threads` says otherwise.
+const TEST_THREADS: usize = 6;
+
 /// Where a check stands and what it checks. Made by [`check!`](crate::check!).
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +135,9 @@ impl Check {
     /// tells what they found. 0 if all passed, 101 if not, 2 if the surroundings
     /// can't be used.
     pub fn run(self) -> ExitCode {
-        let arguments = Arguments::from_args();
+        let mut arguments = Arguments::from_args();
+        // Tests wait for each other's processes more than they compute.
+        arguments.test_threads.get_or_insert(TEST_THREADS);
         match self.prepare() {
             Ok(case) => self.run_with(&arguments, case),
             Err(error) => {
