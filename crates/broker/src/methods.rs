@@ -248,6 +248,9 @@ impl State {
                 _ => id,
             }
         } else {
+            // Before the look whether it exists: not even the name that the broker made
+            // for a queue may be declared, only passively.
+            check_not_reserved("queue", asked)?;
             check_arguments(&declare.arguments)?;
             let existing = self.vhosts.get(&vhost).and_then(|names| names.get(asked));
             if let Some(id) = existing.copied() {
@@ -256,7 +259,6 @@ impl State {
                 }
                 id
             } else {
-                check_not_reserved("queue", asked)?;
                 let name = if asked.is_empty() {
                     format!("amq.gen-{}", random_name())
                 } else {

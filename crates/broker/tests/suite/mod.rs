@@ -244,6 +244,39 @@ pub async fn connections_and_channels_close_in_order(uri: &str) {
     soon("connection.close", closing).await.unwrap();
 }
 
+pub async fn a_channel_error_ends_its_channel_only(uri: &str) {
+    let (connection, other) = channel(uri).await;
+    confirms(&other).await;
+    let name = own_queue(&other, "bystander").await;
+    publish(&other, &name, "0").await;
+    let missing = unique("missing");
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    for round in 0..20 {
+        let failing = connection.create_channel().await.unwrap();
+        let mut consumer = consume(&failing, &name, "c").await;
+        let delivery = next(&mut consumer).await;
+        assert_eq!(body(&delivery), "0");
+        assert_eq!(delivery.redelivered, round > 0);
+        let error = refusal("passive declare", declare(&failing, &missing, passive)).await;
+        assert_eq!((error.code, error.hard), (404, false));
+        // Its consumer ends with the same error, and its delivery is ready again.
+        let end = soon("the consumer's end", consumer.next()).await.unwrap();
+        assert_eq!(refused(&end.unwrap_err()).code, 404);
+        assert!(!failing.status().connected());
+        assert_eq!(ready(&other, &name).await, 1);
+    }
+    let delivery = get(&other, &name).await.unwrap().delivery;
+    assert!(delivery.redelivered);
+    ack(&delivery).await;
+    publish(&other, &name, "and confirms go on").await;
+    soon("connection.close", connection.close(200, "".into()))
+        .await
+        .unwrap();
+}
+
 // ---- queues ----
 
 pub async fn a_missing_queue_is_404(uri: &str) {
@@ -331,6 +364,34 @@ pub async fn an_exclusive_queue_is_its_connections_own(uri: &str) {
     let deleting = mine.queue_delete(name.as_str().into(), QueueDeleteOptions::default());
     assert_eq!(refusal("queue.delete", deleting).await.code, 405);
 
+    let mine = connection.create_channel().await.unwrap();
+    let purging = mine.queue_purge(name.as_str().into(), QueuePurgeOptions::default());
+    assert_eq!(refusal("queue.purge", purging).await.code, 405);
+
+    let mine = connection.create_channel().await.unwrap();
+    let getting = mine.basic_get(name.as_str().into(), BasicGetOptions::default());
+    assert_eq!(refusal("basic.get", getting).await.code, 405);
+
+    let mine = connection.create_channel().await.unwrap();
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declaring = declare(&mine, &name, passive);
+    assert_eq!(refusal("passive declare", declaring).await.code, 405);
+
+    // Its owner, too, must declare it as what it is.
+    let second = owner.create_channel().await.unwrap();
+    let declaring = declare(&second, &name, QueueDeclareOptions::default());
+    let error = refusal("queue.declare", declaring).await;
+    assert_eq!((error.code, error.hard), (405, false));
+
+    // Only publishing to it is for all.
+    let mine = connection.create_channel().await.unwrap();
+    confirms(&mine).await;
+    publish(&mine, &name, "from another connection").await;
+    assert_eq!(ready(&theirs, &name).await, 1);
+
     // With its connection the queue goes, and the name is free.
     soon("connection.close", owner.close(200, "".into()))
         .await
@@ -342,17 +403,23 @@ pub async fn an_exclusive_queue_is_its_connections_own(uri: &str) {
 }
 
 pub async fn the_server_names_queues_and_consumers(uri: &str) {
-    let (_connection, channel) = channel(uri).await;
+    let (connection, channel) = channel(uri).await;
     let queue = declare(&channel, "", QueueDeclareOptions::exclusive())
         .await
         .unwrap();
     let name = queue.name().to_string();
     assert!(name.starts_with("amq.gen-"), "{name}");
     assert_eq!(name.len(), "amq.gen-".len() + 22);
-    // Declared again by its name it is the same queue, in spite of its prefix.
-    declare(&channel, &name, QueueDeclareOptions::exclusive())
-        .await
-        .unwrap();
+    // Nobody else may use the prefix, not even for a queue that exists.
+    let failing = connection.create_channel().await.unwrap();
+    let declaring = declare(&failing, &name, QueueDeclareOptions::exclusive());
+    let error = refusal("queue.declare", declaring).await;
+    assert_eq!((error.code, error.hard), (403, false));
+    assert_eq!(
+        error.text,
+        format!("ACCESS_REFUSED - queue name '{name}' contains reserved prefix 'amq.*'")
+    );
+    assert_eq!(ready(&channel, &name).await, 0);
     // The empty name is the queue that was declared last.
     publish(&channel, &name, "x").await;
     let mut consumer = consume(&channel, "", "").await;
@@ -383,6 +450,17 @@ pub async fn purge_and_delete_count_and_check(uri: &str) {
     let purging = ch.queue_purge(name.as_str().into(), QueuePurgeOptions::default());
     assert_eq!(soon("queue.purge", purging).await.unwrap(), 3);
     assert_eq!(ready(&ch, &name).await, 0);
+    // What was delivered is not in the queue, and comes back all the same.
+    publish(&ch, &name, "delivered").await;
+    let delivered = get(&ch, &name).await.unwrap();
+    let purging = ch.queue_purge(name.as_str().into(), QueuePurgeOptions::default());
+    assert_eq!(soon("queue.purge", purging).await.unwrap(), 0);
+    let requeue = BasicRejectOptions { requeue: true };
+    delivered.delivery.reject(requeue).await.unwrap();
+    assert_eq!(ready(&ch, &name).await, 1);
+    let back = get(&ch, &name).await.unwrap();
+    assert!(back.delivery.redelivered);
+    ack(&back.delivery).await;
     publish(&ch, &name, "4").await;
 
     let failing = connection.create_channel().await.unwrap();
@@ -550,6 +628,10 @@ pub async fn another_users_id_is_406(uri: &str) {
     let theirs = BasicProperties::default().with_user_id("root".into());
     let error = publish_refusal(&ch, "", &name, options, theirs).await;
     assert_eq!((error.code, error.hard), (406, false));
+    assert_eq!(
+        error.text,
+        "PRECONDITION_FAILED - user_id property set to 'root' but authenticated user was 'guest'"
+    );
 }
 
 pub async fn a_mandatory_message_is_returned_before_its_confirm(uri: &str) {
@@ -617,6 +699,68 @@ pub async fn bodies_of_all_sizes_survive(uri: &str) {
         assert!(intact, "a body of {size} bytes was damaged");
         ack(&delivery).await;
     }
+}
+
+pub async fn bodies_pass_between_frames_of_different_sizes(uri: &str) {
+    let small = format!("{uri}?frame_max=8192");
+    let (_large_connection, large) = channel(uri).await;
+    let (_small_connection, small) = channel(&small).await;
+    let name = own_queue(&large, "frames").await;
+    let body: Vec<u8> = (0..3_000_001).map(|i: u32| (i % 251) as u8).collect();
+    for publisher in [&large, &small] {
+        confirms(publisher).await;
+        let options = BasicPublishOptions::default();
+        publish_with(publisher, &name, options, &body, BasicProperties::default()).await;
+    }
+    let mut consumer = consume(&large, &name, "large").await;
+    for _ in 0..2 {
+        let delivery = next(&mut consumer).await;
+        assert!(delivery.data == body, "a body was damaged");
+        ack(&delivery).await;
+    }
+    let shared = unique("frames");
+    declare(&large, &shared, QueueDeclareOptions::durable())
+        .await
+        .unwrap();
+    let options = BasicPublishOptions::default();
+    publish_with(&large, &shared, options, &body, BasicProperties::default()).await;
+    let mut consumer = consume(&small, &shared, "small").await;
+    let delivery = next(&mut consumer).await;
+    assert!(delivery.data == body, "a body was damaged");
+    ack(&delivery).await;
+    let deleting = small.queue_delete(shared.as_str().into(), QueueDeleteOptions::default());
+    soon("queue.delete", deleting).await.unwrap();
+}
+
+pub async fn messages_of_many_channels_do_not_mix(uri: &str) {
+    const CHANNELS: u8 = 8;
+
+    let (connection, control) = channel(uri).await;
+    let name = own_queue(&control, "channels").await;
+    let publishing = (0..CHANNELS).map(|number| {
+        let (connection, name) = (&connection, &name);
+        async move {
+            let ch = connection.create_channel().await.unwrap();
+            confirms(&ch).await;
+            let body = vec![number; 300_000];
+            for _ in 0..4 {
+                let options = BasicPublishOptions::default();
+                publish_with(&ch, name, options, &body, BasicProperties::default()).await;
+            }
+        }
+    });
+    join_all(publishing).await;
+    let mut counts = [0; CHANNELS as usize];
+    let mut consumer = consume(&control, &name, "c").await;
+    for _ in 0..4 * CHANNELS {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(delivery.data.len(), 300_000);
+        let number = delivery.data[0];
+        assert!(delivery.data.iter().all(|byte| *byte == number));
+        counts[usize::from(number)] += 1;
+        ack(&delivery).await;
+    }
+    assert_eq!(counts, [4; CHANNELS as usize]);
 }
 
 pub async fn properties_keep_their_values_and_types(uri: &str) {
@@ -840,6 +984,68 @@ pub async fn deleting_a_queue_cancels_its_consumers(uri: &str) {
     publish(&ch, &name, "unroutable, and the channel still works").await;
 }
 
+pub async fn deleting_a_queue_cancels_consumers_of_other_connections(uri: &str) {
+    let (_deleting_connection, deleter) = channel(uri).await;
+    let (connection, ch) = channel(uri).await;
+    let (gone, stays) = (unique("gone"), own_queue(&ch, "stays").await);
+    declare(&deleter, &gone, QueueDeclareOptions::durable())
+        .await
+        .unwrap();
+    let mut one = consume(&ch, &gone, "one").await;
+    let other = connection.create_channel().await.unwrap();
+    let mut two = consume(&other, &gone, "two").await;
+    let mut three = consume(&ch, &stays, "three").await;
+    let deleting = deleter.queue_delete(gone.as_str().into(), QueueDeleteOptions::default());
+    soon("queue.delete", deleting).await.unwrap();
+    assert!(soon("the cancel", one.next()).await.is_none());
+    assert!(soon("the cancel", two.next()).await.is_none());
+    // The channels live: another consumer goes on, and a cancelled tag is free.
+    confirms(&ch).await;
+    publish(&ch, &stays, "x").await;
+    assert_eq!(body(&next(&mut three).await), "x");
+    let _again = consume(&ch, &stays, "one").await;
+    // The same name is a new queue without them.
+    let again = declare(&deleter, &gone, QueueDeclareOptions::durable())
+        .await
+        .unwrap();
+    assert_eq!((again.message_count(), again.consumer_count()), (0, 0));
+    let deleting = deleter.queue_delete(gone.as_str().into(), QueueDeleteOptions::default());
+    soon("queue.delete", deleting).await.unwrap();
+}
+
+pub async fn cancelling_keeps_what_was_delivered(uri: &str) {
+    let (connection, ch) = channel(uri).await;
+    confirms(&ch).await;
+    let name = own_queue(&ch, "cancel").await;
+    for body in ["a", "b", "c"] {
+        publish(&ch, &name, body).await;
+    }
+    prefetch(&ch, 2, false).await;
+    let mut consumer = consume(&ch, &name, "c").await;
+    let a = next(&mut consumer).await;
+    let b = next(&mut consumer).await;
+    let cancelling = ch.basic_cancel("c".into(), BasicCancelOptions::default());
+    soon("basic.cancel", cancelling).await.unwrap();
+    assert!(soon("the end", consumer.next()).await.is_none());
+    assert_eq!(ready(&ch, &name).await, 1);
+    // Both can still be settled; "b" goes back to where it was.
+    ack(&a).await;
+    b.reject(BasicRejectOptions { requeue: true })
+        .await
+        .unwrap();
+    assert_eq!(ready(&ch, &name).await, 2);
+    let mut consumer = consume(&ch, &name, "c").await;
+    for (expected, redelivered) in [("b", true), ("c", false)] {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(body(&delivery), expected);
+        assert_eq!(delivery.redelivered, redelivered);
+    }
+    // A tag that nobody has is no error.
+    let cancelling = ch.basic_cancel("nobody".into(), BasicCancelOptions::default());
+    soon("basic.cancel", cancelling).await.unwrap();
+    assert_alive(&connection).await;
+}
+
 pub async fn get_counts_down(uri: &str) {
     let (_connection, ch) = channel(uri).await;
     confirms(&ch).await;
@@ -897,21 +1103,72 @@ pub async fn acks_can_be_multiple(uri: &str) {
 
 pub async fn an_unknown_delivery_tag_is_406(uri: &str) {
     let connection = connect(uri).await;
-    for tag in [0, 7] {
+    for (how, tag) in [
+        ("ack", 0),
+        ("ack", 7),
+        ("ack multiple", 7),
+        ("nack", 7),
+        ("nack multiple", 7),
+        ("reject", 7),
+        // The test's own message, twice.
+        ("ack", 1),
+        ("ack multiple", 1),
+        ("reject", 1),
+    ] {
         let ch = connection.create_channel().await.unwrap();
+        confirms(&ch).await;
         let name = own_queue(&ch, "unknown-tag").await;
         let mut consumer = consume(&ch, &name, "c").await;
-        ch.basic_ack(tag, BasicAckOptions::default()).await.unwrap();
-        // An ack has no answer; the error comes on its own.
+        publish(&ch, &name, "x").await;
+        ack(&next(&mut consumer).await).await;
+        let multiple = how.ends_with("multiple");
+        match how {
+            "ack" | "ack multiple" => ch.basic_ack(tag, BasicAckOptions { multiple }).await,
+            "nack" | "nack multiple" => {
+                let requeue = true;
+                ch.basic_nack(tag, BasicNackOptions { multiple, requeue })
+                    .await
+            }
+            _ => {
+                ch.basic_reject(tag, BasicRejectOptions { requeue: true })
+                    .await
+            }
+        }
+        .unwrap();
+        // None of these has an answer; the error comes on its own.
         let error = soon("the error", consumer.next()).await.unwrap();
         let error = refused(&error.unwrap_err());
-        assert_eq!((error.code, error.hard), (406, false));
+        assert_eq!((error.code, error.hard), (406, false), "{how} {tag}");
         assert_eq!(
             error.text,
-            format!("PRECONDITION_FAILED - unknown delivery tag {tag}")
+            format!("PRECONDITION_FAILED - unknown delivery tag {tag}"),
+            "{how} {tag}"
         );
     }
     assert_alive(&connection).await;
+}
+
+pub async fn a_tag_of_another_channel_is_unknown(uri: &str) {
+    let (connection, ch) = channel(uri).await;
+    confirms(&ch).await;
+    let name = own_queue(&ch, "foreign-tag").await;
+    publish(&ch, &name, "x").await;
+    let mut consumer = consume(&ch, &name, "c").await;
+    let delivery = next(&mut consumer).await;
+    let other = connection.create_channel().await.unwrap();
+    let mut others = consume(&other, &name, "c").await;
+    other
+        .basic_ack(delivery.delivery_tag, BasicAckOptions::default())
+        .await
+        .unwrap();
+    let error = soon("the error", others.next()).await.unwrap();
+    assert_eq!(refused(&error.unwrap_err()).code, 406);
+    // The message is where it was: with the first channel.
+    assert_eq!(ready(&ch, &name).await, 0);
+    ack(&delivery).await;
+    closed(ch).await;
+    let ch = connection.create_channel().await.unwrap();
+    assert_eq!(ready(&ch, &name).await, 0);
 }
 
 pub async fn rejected_messages_go_or_come_back(uri: &str) {
@@ -989,6 +1246,51 @@ pub async fn unacked_messages_come_back_in_order(uri: &str) {
         assert_eq!(body(&delivery), expected.to_string());
         assert_eq!(delivery.redelivered, expected < 4);
     }
+}
+
+pub async fn messages_given_back_one_by_one_keep_their_order(uri: &str) {
+    let (_connection, ch) = channel(uri).await;
+    confirms(&ch).await;
+    let name = own_queue(&ch, "one-by-one").await;
+    for i in 0..6 {
+        publish(&ch, &name, &i.to_string()).await;
+    }
+    let mut taken = Vec::new();
+    for _ in 0..5 {
+        taken.push(get(&ch, &name).await.unwrap().delivery);
+    }
+    // In any order, each goes to where it was: before what was published after it.
+    for i in [3, 0, 4, 1] {
+        let requeue = BasicRejectOptions { requeue: true };
+        taken[i].reject(requeue).await.unwrap();
+    }
+    ack(&taken[2]).await;
+    for expected in [0, 1, 3, 4, 5] {
+        let delivery = get(&ch, &name).await.unwrap().delivery;
+        assert_eq!(body(&delivery), expected.to_string());
+        assert_eq!(delivery.redelivered, expected < 5);
+    }
+}
+
+pub async fn a_lone_consumer_gets_its_rejected_message_again(uri: &str) {
+    let (_connection, ch) = channel(uri).await;
+    confirms(&ch).await;
+    let name = own_queue(&ch, "again").await;
+    publish(&ch, &name, "first").await;
+    publish(&ch, &name, "second").await;
+    prefetch(&ch, 1, false).await;
+    let mut consumer = consume(&ch, &name, "c").await;
+    for round in 0..5 {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(body(&delivery), "first");
+        assert_eq!(delivery.redelivered, round > 0);
+        // A delivery tag is never used twice.
+        assert_eq!(delivery.delivery_tag, round + 1);
+        let requeue = BasicRejectOptions { requeue: true };
+        delivery.reject(requeue).await.unwrap();
+    }
+    ack(&next(&mut consumer).await).await;
+    assert_eq!(body(&next(&mut consumer).await), "second");
 }
 
 pub async fn a_closed_connection_gives_its_messages_back(uri: &str) {
