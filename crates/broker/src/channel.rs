@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::connection::Phase;
 use crate::error::{Code, Fault};
-use crate::frames::{CLASS_BASIC, ContentHeader, Frame, Payload, short};
+use crate::frames::{CLASS_BASIC, ContentHeader, Frame, Payload, reply_text};
 use crate::queue::QueuedMessage;
 use crate::state::{ChannelKey, ConnectionId, QueueId, State};
 
@@ -191,7 +191,7 @@ impl State {
         }
         let close = channel::Close {
             reply_code: fault.code.number(),
-            reply_text: short(&fault.text),
+            reply_text: reply_text(&fault.text),
             class_id: class_and_method.0,
             method_id: class_and_method.1,
         };

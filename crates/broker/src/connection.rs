@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::channel::Channel;
 use crate::error::{Code, Fault};
-use crate::frames::{self, FRAME_MIN_SIZE, short};
+use crate::frames::{self, FRAME_MIN_SIZE};
 use crate::state::{ConnectionId, State};
 
 /// How far a connection has come.
@@ -329,7 +329,7 @@ impl State {
             Phase::Starting | Phase::Tuning | Phase::Opening | Phase::Open => {
                 let close = connection::Close {
                     reply_code: code,
-                    reply_text: short(text),
+                    reply_text: frames::reply_text(text),
                     class_id: class_and_method.0,
                     method_id: class_and_method.1,
                 };

@@ -355,6 +355,15 @@ pub(crate) fn short(text: &str) -> ShortString {
     ShortString::from(&text[..cut])
 }
 
+/// A reply text, cut as RabbitMQ does it: to 252 bytes and three dots.
+pub(crate) fn reply_text(text: &str) -> ShortString {
+    if text.len() <= 255 {
+        return ShortString::from(text);
+    }
+    let cut = text.floor_char_boundary(252);
+    ShortString::from(format!("{}...", &text[..cut]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,6 +400,15 @@ mod tests {
     fn short_strings_are_cut_between_characters() {
         assert_eq!(short("kurz").as_str(), "kurz");
         assert_eq!(short(&"ä".repeat(200)).as_str().len(), 254);
+    }
+
+    #[test]
+    fn reply_texts_show_where_they_are_cut() {
+        assert_eq!(reply_text(&"a".repeat(255)).as_str(), "a".repeat(255));
+        let cut = format!("{}...", "a".repeat(252));
+        assert_eq!(reply_text(&"a".repeat(256)).as_str(), cut);
+        let cut = format!("a{}...", "ä".repeat(125));
+        assert_eq!(reply_text(&format!("a{}", "ä".repeat(200))).as_str(), cut);
     }
 
     #[test]

@@ -32,6 +32,7 @@ behaviours! {
     connections_and_channels_close_in_order,
     a_channel_error_ends_its_channel_only,
     a_missing_queue_is_404,
+    long_reply_texts_are_cut,
     differing_arguments_are_406,
     an_exclusive_queue_is_its_connections_own,
     the_server_names_queues_and_consumers,
@@ -69,5 +70,6 @@ behaviours! {
     messages_given_back_one_by_one_keep_their_order,
     a_lone_consumer_gets_its_rejected_message_again,
     a_closed_connection_gives_its_messages_back,
+    a_silent_client_is_given_up,
     ten_thousand_messages_arrive_exactly_once,
 }

@@ -1,8 +1,9 @@
 //! What a client may rely on, as functions of a broker's URI: they hold for this broker and for RabbitMQ alike.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -13,6 +14,9 @@ use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, Error,
     ErrorKind,
 };
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// How long anything may take before a test gives up.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -66,16 +70,25 @@ async fn declare(
     soon("queue.declare", declaring).await
 }
 
-/// How many messages are ready. The answer comes after all that was sent before.
-async fn ready(channel: &Channel, name: &str) -> u32 {
+/// Waits until so many messages are ready. RabbitMQ's queues answer this question
+/// before they handle rejects and ended channels that were there first.
+async fn assert_ready(channel: &Channel, name: &str, expected: u32) {
     let options = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()
     };
-    declare(channel, name, options)
-        .await
-        .unwrap()
-        .message_count()
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let ready = declare(channel, name, options)
+            .await
+            .unwrap()
+            .message_count();
+        if ready == expected {
+            return;
+        }
+        assert!(Instant::now() < end, "{ready} ready, not {expected}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Publishes to the default exchange and waits for the confirm, if there is to be one.
@@ -266,7 +279,7 @@ pub async fn a_channel_error_ends_its_channel_only(uri: &str) {
         let end = soon("the consumer's end", consumer.next()).await.unwrap();
         assert_eq!(refused(&end.unwrap_err()).code, 404);
         assert!(!failing.status().connected());
-        assert_eq!(ready(&other, &name).await, 1);
+        assert_ready(&other, &name, 1).await;
     }
     let delivery = get(&other, &name).await.unwrap().delivery;
     assert!(delivery.redelivered);
@@ -309,6 +322,26 @@ pub async fn a_missing_queue_is_404(uri: &str) {
     let channel = connection.create_channel().await.unwrap();
     let deleting = channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default());
     assert_eq!(soon("queue.delete", deleting).await.unwrap(), 0);
+}
+
+pub async fn long_reply_texts_are_cut(uri: &str) {
+    let connection = connect(uri).await;
+    // "NOT_FOUND - no queue '…' in vhost '/'" has 36 bytes around the name.
+    for (length, expected_end) in [
+        (219, "' in vhost '/'"),
+        (220, "' in vhost..."),
+        (255, "q..."),
+    ] {
+        let channel = connection.create_channel().await.unwrap();
+        let name = format!("{:q<length$}", unique("long-"));
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let error = refusal("passive declare", declare(&channel, &name, options)).await;
+        assert_eq!((error.code, error.text.len()), (404, 255));
+        assert!(error.text.ends_with(expected_end), "{error:?}");
+    }
 }
 
 pub async fn differing_arguments_are_406(uri: &str) {
@@ -390,7 +423,7 @@ pub async fn an_exclusive_queue_is_its_connections_own(uri: &str) {
     let mine = connection.create_channel().await.unwrap();
     confirms(&mine).await;
     publish(&mine, &name, "from another connection").await;
-    assert_eq!(ready(&theirs, &name).await, 1);
+    assert_ready(&theirs, &name, 1).await;
 
     // With its connection the queue goes, and the name is free.
     soon("connection.close", owner.close(200, "".into()))
@@ -419,7 +452,7 @@ pub async fn the_server_names_queues_and_consumers(uri: &str) {
         error.text,
         format!("ACCESS_REFUSED - queue name '{name}' contains reserved prefix 'amq.*'")
     );
-    assert_eq!(ready(&channel, &name).await, 0);
+    assert_ready(&channel, &name, 0).await;
     // The empty name is the queue that was declared last.
     publish(&channel, &name, "x").await;
     let mut consumer = consume(&channel, "", "").await;
@@ -449,7 +482,7 @@ pub async fn purge_and_delete_count_and_check(uri: &str) {
     }
     let purging = ch.queue_purge(name.as_str().into(), QueuePurgeOptions::default());
     assert_eq!(soon("queue.purge", purging).await.unwrap(), 3);
-    assert_eq!(ready(&ch, &name).await, 0);
+    assert_ready(&ch, &name, 0).await;
     // What was delivered is not in the queue, and comes back all the same.
     publish(&ch, &name, "delivered").await;
     let delivered = get(&ch, &name).await.unwrap();
@@ -457,7 +490,7 @@ pub async fn purge_and_delete_count_and_check(uri: &str) {
     assert_eq!(soon("queue.purge", purging).await.unwrap(), 0);
     let requeue = BasicRejectOptions { requeue: true };
     delivered.delivery.reject(requeue).await.unwrap();
-    assert_eq!(ready(&ch, &name).await, 1);
+    assert_ready(&ch, &name, 1).await;
     let back = get(&ch, &name).await.unwrap();
     assert!(back.delivery.redelivered);
     ack(&back.delivery).await;
@@ -504,7 +537,7 @@ pub async fn an_auto_delete_queue_goes_with_its_last_consumer(uri: &str) {
     let _two = consume(&other, &name, "two").await;
     let cancelling = ch.basic_cancel("one".into(), BasicCancelOptions::default());
     soon("basic.cancel", cancelling).await.unwrap();
-    assert_eq!(ready(&ch, &name).await, 0);
+    assert_ready(&ch, &name, 0).await;
     closed(other).await;
     let passive = QueueDeclareOptions {
         passive: true,
@@ -873,15 +906,15 @@ pub async fn prefetch_limits_each_consumer(uri: &str) {
     let mut one = consume(&ch, &name, "one").await;
     let first = next(&mut one).await;
     next(&mut one).await;
-    assert_eq!(ready(&ch, &name).await, 3);
+    assert_ready(&ch, &name, 3).await;
     // The count is each consumer's own.
     prefetch(&ch, 1, false).await;
     let mut two = consume(&ch, &name, "two").await;
     assert_eq!(body(&next(&mut two).await), "2");
-    assert_eq!(ready(&ch, &name).await, 2);
+    assert_ready(&ch, &name, 2).await;
     ack(&first).await;
     assert_eq!(body(&next(&mut one).await), "3");
-    assert_eq!(ready(&ch, &name).await, 1);
+    assert_ready(&ch, &name, 1).await;
 }
 
 pub async fn a_global_prefetch_limits_the_channel(uri: &str) {
@@ -898,8 +931,8 @@ pub async fn a_global_prefetch_limits_the_channel(uri: &str) {
     let first = next(&mut one).await;
     next(&mut one).await;
     let mut two = consume(&ch, &right, "two").await;
-    assert_eq!(ready(&ch, &left).await, 1);
-    assert_eq!(ready(&ch, &right).await, 3);
+    assert_ready(&ch, &left, 1).await;
+    assert_ready(&ch, &right, 3).await;
     let multiple = BasicAckOptions { multiple: true };
     let cancelling = ch.basic_cancel("one".into(), BasicCancelOptions::default());
     soon("basic.cancel", cancelling).await.unwrap();
@@ -907,7 +940,7 @@ pub async fn a_global_prefetch_limits_the_channel(uri: &str) {
     ch.basic_ack(2, multiple).await.unwrap();
     next(&mut two).await;
     next(&mut two).await;
-    assert_eq!(ready(&ch, &right).await, 1);
+    assert_ready(&ch, &right, 1).await;
 }
 
 pub async fn consumers_take_turns(uri: &str) {
@@ -1027,13 +1060,13 @@ pub async fn cancelling_keeps_what_was_delivered(uri: &str) {
     let cancelling = ch.basic_cancel("c".into(), BasicCancelOptions::default());
     soon("basic.cancel", cancelling).await.unwrap();
     assert!(soon("the end", consumer.next()).await.is_none());
-    assert_eq!(ready(&ch, &name).await, 1);
+    assert_ready(&ch, &name, 1).await;
     // Both can still be settled; "b" goes back to where it was.
     ack(&a).await;
     b.reject(BasicRejectOptions { requeue: true })
         .await
         .unwrap();
-    assert_eq!(ready(&ch, &name).await, 2);
+    assert_ready(&ch, &name, 2).await;
     let mut consumer = consume(&ch, &name, "c").await;
     for (expected, redelivered) in [("b", true), ("c", false)] {
         let delivery = next(&mut consumer).await;
@@ -1089,7 +1122,7 @@ pub async fn acks_can_be_multiple(uri: &str) {
     closed(ch).await;
     // 1 to 4 are gone, 5 and 6 came back.
     let ch = connection.create_channel().await.unwrap();
-    assert_eq!(ready(&ch, &name).await, 2);
+    assert_ready(&ch, &name, 2).await;
     let mut consumer = consume(&ch, &name, "c").await;
     assert_eq!(body(&next(&mut consumer).await), "5");
     assert_eq!(body(&next(&mut consumer).await), "6");
@@ -1098,7 +1131,7 @@ pub async fn acks_can_be_multiple(uri: &str) {
     ch.basic_ack(0, multiple).await.unwrap();
     closed(ch).await;
     let ch = connection.create_channel().await.unwrap();
-    assert_eq!(ready(&ch, &name).await, 0);
+    assert_ready(&ch, &name, 0).await;
 }
 
 pub async fn an_unknown_delivery_tag_is_406(uri: &str) {
@@ -1164,11 +1197,11 @@ pub async fn a_tag_of_another_channel_is_unknown(uri: &str) {
     let error = soon("the error", others.next()).await.unwrap();
     assert_eq!(refused(&error.unwrap_err()).code, 406);
     // The message is where it was: with the first channel.
-    assert_eq!(ready(&ch, &name).await, 0);
+    assert_ready(&ch, &name, 0).await;
     ack(&delivery).await;
     closed(ch).await;
     let ch = connection.create_channel().await.unwrap();
-    assert_eq!(ready(&ch, &name).await, 0);
+    assert_ready(&ch, &name, 0).await;
 }
 
 pub async fn rejected_messages_go_or_come_back(uri: &str) {
@@ -1203,7 +1236,7 @@ pub async fn rejected_messages_go_or_come_back(uri: &str) {
         assert!(delivery.redelivered);
         ack(&delivery).await;
     }
-    assert_eq!(ready(&ch, &name).await, 0);
+    assert_ready(&ch, &name, 0).await;
 }
 
 pub async fn recover_brings_everything_back(uri: &str) {
@@ -1313,6 +1346,65 @@ pub async fn a_closed_connection_gives_its_messages_back(uri: &str) {
     soon("queue.delete", deleting).await.unwrap();
 }
 
+pub async fn a_silent_client_is_given_up(uri: &str) {
+    let (_connection, ch) = channel(uri).await;
+    confirms(&ch).await;
+    let name = unique("silent");
+    declare(&ch, &name, QueueDeclareOptions::durable())
+        .await
+        .unwrap();
+    publish(&ch, &name, "x").await;
+
+    // A client with a heartbeat of two seconds, by a way that can be held up.
+    let (before_vhost, vhost) = uri.rsplit_once('/').unwrap();
+    let (login, broker) = before_vhost.rsplit_once('@').unwrap();
+    let hold = CancellationToken::new();
+    let forwarder = Forwarder::to(broker, hold.clone()).await;
+    let (_lost, taking) = channel(&format!(
+        "{login}@{}/{vhost}?heartbeat=2",
+        forwarder.address
+    ))
+    .await;
+    assert!(!get(&taking, &name).await.unwrap().delivery.redelivered);
+    hold.cancel();
+    let mut consumer = consume(&ch, &name, "c").await;
+    let delivery = next(&mut consumer).await;
+    assert!(delivery.redelivered);
+    ack(&delivery).await;
+    let deleting = ch.queue_delete(name.as_str().into(), QueueDeleteOptions::default());
+    soon("queue.delete", deleting).await.unwrap();
+}
+
+/// Passes the bytes of one connection on until it is told to hold. The sockets then
+/// stay open, as where a cable was pulled.
+struct Forwarder {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Forwarder {
+    async fn to(broker: &str, hold: CancellationToken) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let broker = broker.to_owned();
+        let task = tokio::spawn(async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = TcpStream::connect(broker).await.unwrap();
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                () = hold.cancelled() => std::future::pending().await,
+            }
+        });
+        Self { address, task }
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 // ---- all of it at once ----
 
 pub async fn ten_thousand_messages_arrive_exactly_once(uri: &str) {
@@ -1384,7 +1476,7 @@ pub async fn ten_thousand_messages_arrive_exactly_once(uri: &str) {
         }
     };
     soon("everything", work).await;
-    assert_eq!(ready(&ch, &name).await, 0);
+    assert_ready(&ch, &name, 0).await;
     let deleting = ch.queue_delete(name.as_str().into(), QueueDeleteOptions::default());
     soon("queue.delete", deleting).await.unwrap();
 }
