@@ -11,7 +11,7 @@ use lapin::{
     Channel, Connection, ConnectionProperties,
     options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions},
     types::FieldTable,
-    uri::AMQPUri,
+    uri::{AMQPScheme, AMQPUri},
 };
 
 use crate::{error::LabError, subject::variable};
@@ -42,7 +42,10 @@ impl BrokerChoice {
             None | Some("embedded") => Ok(Self::Embedded),
             Some("url") => {
                 let url = variable("WORKBOOK_AMQP_URL")?.unwrap_or_default();
-                if url.parse::<AMQPUri>().is_err() {
+                // Not amqps: the forwarder in front has another name than the
+                // certificate, and the subject is given a plain URL.
+                let plain = |uri: AMQPUri| uri.scheme == AMQPScheme::AMQP;
+                if !url.parse().is_ok_and(plain) {
                     return Err(LabError::Variable {
                         name: "WORKBOOK_AMQP_URL",
                         must_be: "an AMQP URL, such as amqp://user:password@host:5672/%2f",

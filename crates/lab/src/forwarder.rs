@@ -24,20 +24,30 @@ pub enum Fault {
     /// Nothing: bytes pass both ways.
     #[default]
     None,
-    /// Ends all connections, and each new one at once.
+    /// Ends all connections, even if the fault is over at once, and each new one
+    /// while it lasts.
     Cut,
     /// Bytes towards the client arrive this much later; those towards the server pass.
     Delay(Duration),
-    /// No byte passes either way; connections stay open. What was held passes
-    /// when the fault ends.
+    /// No byte passes either way, nor does the end of a connection: they stay open.
+    /// What was held passes when the fault ends.
     Hold,
+}
+
+/// What connections look at.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    fault: Fault,
+    /// How many cuts there were: who looks at `fault` only after the next one was
+    /// set must learn of a cut, too.
+    cuts: u64,
 }
 
 /// A listener on 127.0.0.1 that forwards to another address. Dropping it ends its connections.
 #[derive(Debug)]
 pub struct Forwarder {
     address: SocketAddr,
-    fault: watch::Sender<Fault>,
+    state: watch::Sender<State>,
     _accepting: AbortOnDropHandle<()>,
 }
 
@@ -50,13 +60,15 @@ impl Forwarder {
         let upstream = upstream.into();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (fault, faults) = watch::channel(Fault::None);
+        let (state, states) = watch::channel(State::default());
         let accepting = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 match listener.accept().await {
                     Ok((client, _)) => {
-                        connections.spawn(forward(client, upstream.clone(), faults.clone()));
+                        let cuts = states.borrow().cuts;
+                        let (upstream, states) = (upstream.clone(), states.clone());
+                        connections.spawn(forward(client, upstream, states, cuts));
                     }
                     // Out of file descriptors, say: the next attempt may succeed.
                     Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -66,7 +78,7 @@ impl Forwarder {
         });
         Ok(Self {
             address,
-            fault,
+            state,
             _accepting: AbortOnDropHandle::new(accepting),
         })
     }
@@ -79,7 +91,10 @@ impl Forwarder {
     /// Makes a fault, or ends one with [`Fault::None`]. Holds for the connections there are
     /// and for new ones.
     pub fn set(&self, fault: Fault) {
-        self.fault.send_replace(fault);
+        self.state.send_modify(|state| {
+            state.fault = fault;
+            state.cuts += u64::from(fault == Fault::Cut);
+        });
     }
 }
 
@@ -112,8 +127,9 @@ impl Refusing {
     }
 }
 
-async fn forward(client: TcpStream, upstream: String, faults: watch::Receiver<Fault>) {
-    let mut watched = faults.clone();
+/// Forwards one connection, taken when there had been `cuts` cuts.
+async fn forward(client: TcpStream, upstream: String, states: watch::Receiver<State>, cuts: u64) {
+    let mut watched = states.clone();
     let both = async {
         let Ok(server) = TcpStream::connect(&upstream).await else {
             return;
@@ -124,11 +140,11 @@ async fn forward(client: TcpStream, upstream: String, faults: watch::Receiver<Fa
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         tokio::join!(
-            copy(from_client, to_server, faults.clone(), false),
-            copy(from_server, to_client, faults.clone(), true),
+            copy(from_client, to_server, states.clone(), false),
+            copy(from_server, to_client, states.clone(), true),
         );
     };
-    let cut = watched.wait_for(|fault| *fault == Fault::Cut);
+    let cut = watched.wait_for(|state| state.fault == Fault::Cut || state.cuts != cuts);
     tokio::select! {
         biased;
         _ = cut => {}
@@ -140,7 +156,7 @@ async fn forward(client: TcpStream, upstream: String, faults: watch::Receiver<Fa
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut faults: watch::Receiver<Fault>,
+    mut states: watch::Receiver<State>,
     delayed: bool,
 ) {
     // Reading goes on while earlier bytes wait, so that a delay adds once and not
@@ -151,35 +167,40 @@ async fn copy(
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             let piece = (Instant::now(), buffer[..length].to_vec());
             if sender.send(piece).await.is_err() {
-                break;
+                return;
             }
         }
+        // The end is a piece, an empty one: faults hold for it as well.
+        let _ = sender.send((Instant::now(), Vec::new())).await;
     };
     let write = async move {
         while let Some((arrived, piece)) = pieces.recv().await {
             loop {
-                let fault = *faults.borrow_and_update();
+                let fault = states.borrow_and_update().fault;
                 match fault {
                     Fault::Delay(delay) if delayed => {
                         let due = tokio::time::sleep_until(arrived + delay);
                         tokio::select! {
                             () = due => break,
-                            changed = faults.changed() => if changed.is_err() { return },
+                            changed = states.changed() => if changed.is_err() { return },
                         }
                     }
                     Fault::Hold => {
-                        if faults.changed().await.is_err() {
+                        if states.changed().await.is_err() {
                             return;
                         }
                     }
                     _ => break,
                 }
             }
+            if piece.is_empty() {
+                let _ = to.shutdown().await;
+                return;
+            }
             if to.write_all(&piece).await.is_err() {
                 return;
             }
         }
-        let _ = to.shutdown().await;
     };
     tokio::join!(read, write);
 }

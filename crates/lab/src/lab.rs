@@ -23,9 +23,6 @@ use crate::{
     subject::{Echo, Exit, Program, StopSignal, Subject},
 };
 
-/// How long a subject may take to end once told to; beyond its own drain deadline.
-const STOP_DEADLINE: Duration = Duration::from_secs(20);
-
 /// How long the system may take to come to rest.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -68,6 +65,9 @@ pub struct LabConfig {
     pub receiver: SocketAddr,
     /// How saas answers: its delay and its status.
     pub saas: saas::SaasConfig,
+    /// How long the subject may take to end once told to, until it is killed. The
+    /// default is 20 s, beyond tier1's own deadline for draining.
+    pub stop_deadline: Duration,
 }
 
 impl LabConfig {
@@ -88,6 +88,7 @@ impl LabConfig {
             queue_timeout: Duration::from_secs(2),
             receiver: any_port(),
             saas: saas::SaasConfig::default(),
+            stop_deadline: Duration::from_secs(20),
         })
     }
 
@@ -475,7 +476,8 @@ impl Lab {
             .subject
             .take()
             .expect("a check starts the subject first");
-        self.runtime.block_on(subject.stop(signal, STOP_DEADLINE))
+        let deadline = self.config.stop_deadline;
+        self.runtime.block_on(subject.stop(signal, deadline))
     }
 
     /// Sends a signal without waiting for the end.

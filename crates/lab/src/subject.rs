@@ -296,7 +296,8 @@ impl Subject {
     }
 }
 
-/// Is given each whole line that a subject writes, without its line end.
+/// Is given each line that a subject writes, without its line end; the last one
+/// even if it has none.
 pub type Echo = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// One output stream, drained from the start, so that the program never blocks on it.
@@ -336,6 +337,9 @@ impl Output {
                     }
                     sender.send_replace((total, false));
                 }
+            }
+            if let Some(echo) = echo.filter(|_| !line.is_empty()) {
+                echo(&String::from_utf8_lossy(&line));
             }
             sender.send_replace((total, true));
         });
