@@ -244,6 +244,8 @@ fn sigint_drains(case: &Case) -> Outcome {
 fn drains(case: &Case, signal: StopSignal) -> Outcome {
     let mut lab = case.start()?;
     connected(case, &lab)?;
+    // Or the message of an earlier request would be taken for that of `/slow`.
+    lab.settle()?;
     let consumed = lab.consumed().received;
     let response = std::thread::scope(|scope| {
         let request = scope.spawn(|| lab.get("/slow"));

@@ -175,14 +175,9 @@ impl Subject {
         echo: Option<Echo>,
     ) -> Result<Self, LabError> {
         let (word, arguments) = program.argv.split_first().expect("a program has a name");
-        // Freed at once and taken by the program: the only way to choose a port for
-        // a program that can't say which it got.
         let chosen = match program.ready {
             Ready::Says => None,
-            Ready::TcpAnswers => {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-                Some(listener.and_then(|listener| listener.local_addr())?)
-            }
+            Ready::TcpAnswers => Some(choose_port().await?),
         };
         let port = chosen.map_or(0, |address| address.port());
         let mut command = Command::new(word);
@@ -293,6 +288,21 @@ impl Subject {
 
     pub(crate) fn has_exited(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+}
+
+/// A port for a program that can't say which it got. It is freed here and taken by the
+/// program a moment later, so it must be none that the system hands out by itself in
+/// between: those begin at 32768 on Linux and at 49152 on macOS.
+async fn choose_port() -> std::io::Result<SocketAddr> {
+    let mut attempts = 0;
+    loop {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, rand::random_range(20_000..32_000)));
+        match TcpListener::bind(address).await {
+            Ok(_) => return Ok(address),
+            Err(error) if attempts == 100 => return Err(error),
+            Err(_) => attempts += 1,
+        }
     }
 }
 
