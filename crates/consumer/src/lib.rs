@@ -13,8 +13,6 @@ mod headers;
 mod message;
 mod process;
 mod queue;
-mod telemetry;
-mod w3c;
 
 use std::time::Duration;
 
@@ -23,8 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use config::{Config, DEFAULT_AMQP_URL, QUEUE};
-pub use telemetry::Telemetry;
-pub use w3c::W3cPropagator;
+pub use service::{Telemetry, W3cPropagator};
 
 /// How long [`Consumer::stop`] waits for the message in hand.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -96,7 +96,7 @@ impl Processor {
     pub(crate) fn new(members: Members, telemetry: Telemetry, address: Address) -> Self {
         Self {
             members,
-            tracer: telemetry.tracer(),
+            tracer: telemetry.tracer(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
             propagator: telemetry.propagator,
             address,
         }

@@ -31,7 +31,6 @@ const TEST_THREADS: usize = 6;
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Home {
-    pub package: &'static str,
     pub manifest_dir: &'static str,
     pub file: &'static str,
     pub binary: &'static str,
@@ -48,7 +47,6 @@ macro_rules! check {
             $step,
             $title,
             $crate::Home {
-                package: env!("CARGO_PKG_NAME"),
                 manifest_dir: env!("CARGO_MANIFEST_DIR"),
                 file: file!(),
                 binary: env!(concat!("CARGO_BIN_EXE_", env!("CARGO_PKG_NAME"))),
@@ -381,11 +379,6 @@ impl Case {
                 .to_string(),
             _ => path.display().to_string(),
         }
-    }
-
-    /// The package whose program is under test.
-    pub fn package(&self) -> &'static str {
-        self.home.package
     }
 }
 

@@ -143,7 +143,7 @@ pub struct Lab {
     fronts: Fronts,
     providers: Vec<SdkTracerProvider>,
     client: reqwest::Client,
-    runtime: Arc<Runtime>,
+    runtime: Runtime,
 }
 
 struct Fronts {
@@ -193,7 +193,7 @@ impl Lab {
             fronts: system.fronts,
             providers: vec![tier2_provider, consumer_provider],
             client,
-            runtime: Arc::new(runtime),
+            runtime,
         })
     }
 

@@ -13,8 +13,6 @@
 
 mod routes;
 mod server;
-mod telemetry;
-mod w3c;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,8 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use telemetry::Telemetry;
-pub use w3c::W3cPropagator;
+pub use service::{Telemetry, W3cPropagator};
 
 /// How long [`Tier2::stop`] waits for requests that are being answered.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -32,7 +32,7 @@ pub(crate) fn router(
     telemetry: Telemetry,
     phase: watch::Receiver<Phase>,
 ) -> Router {
-    let tracer = telemetry.tracer();
+    let tracer = telemetry.tracer(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     let shared = Arc::new(Shared {
         members,
         delay,

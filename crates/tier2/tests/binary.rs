@@ -1,32 +1,24 @@
 //! The tier2 binary: its variables, its end, and what it exports with nothing set but an endpoint.
 #![cfg(unix)]
 
-use std::process::Stdio;
+#[path = "../../service/tests/common/mod.rs"]
+mod common;
+
 use std::time::Duration;
 
+use common::{DEADLINE, binary, refuses, terminate};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, ChildStderr};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// For what should take a moment, on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// The binary with these variables and no others.
-fn tier2(variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tier2"));
-    command
-        .env_clear()
-        .envs(variables.iter().copied())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
+/// The binary under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_tier2");
 
 /// Starts it on a free port and reads where it listens.
 async fn start(variables: &[(&str, &str)]) -> (Child, Lines<BufReader<ChildStderr>>, String) {
-    let mut command = tier2(variables);
+    let mut command = binary(BINARY, variables);
     let mut child = command.env("PORT", "0").spawn().expect("is built");
     let stderr = child.stderr.take().expect("is piped");
     let mut lines = BufReader::new(stderr).lines();
@@ -40,14 +32,6 @@ async fn start(variables: &[(&str, &str)]) -> (Child, Lines<BufReader<ChildStder
     };
     let addr = timeout(DEADLINE, listening).await.expect("listens");
     (child, lines, addr)
-}
-
-async fn terminate(child: &mut Child) -> Option<i32> {
-    let pid = child.id().expect("is running").to_string();
-    let status = Command::new("kill").args(["-TERM", &pid]).status().await;
-    assert!(status.expect("kill is there").success());
-    let ended = timeout(DEADLINE, child.wait()).await;
-    ended.expect("ends in time").expect("is ours").code()
 }
 
 async fn get(addr: &str) -> String {
@@ -82,13 +66,7 @@ async fn a_bad_value_is_one_line_that_names_the_variable() {
         ("DATABASE_URL", password),
         ("RUST_LOG", "tier2=loud"),
     ] {
-        let output = timeout(DEADLINE, tier2(&[(variable, value)]).output());
-        let output = output.await.expect("ends").expect("is built");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{variable}: {stderr}");
-        assert!(stderr.starts_with(&format!("{variable}: ")), "{stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(!stderr.contains("s3cret"), "{stderr}");
+        refuses(BINARY, variable, value).await;
     }
 }
 

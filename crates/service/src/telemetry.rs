@@ -21,7 +21,7 @@ use crate::W3cPropagator;
 pub struct Telemetry {
     /// Makes the spans.
     pub provider: SdkTracerProvider,
-    /// Reads the creation context of each message.
+    /// Reads the context that a request or a message brings.
     pub propagator: Arc<dyn TextMapPropagator + Send + Sync>,
 }
 
@@ -34,7 +34,7 @@ impl Telemetry {
         }
     }
 
-    /// No spans, and no message's context is read.
+    /// No spans, and no context is read.
     pub fn disabled() -> Self {
         Self {
             provider: SdkTracerProvider::builder()
@@ -100,10 +100,11 @@ impl Telemetry {
         }
     }
 
-    pub(crate) fn tracer(&self) -> SdkTracer {
+    /// The tracer of the crate called `name`; spans say so by their scope.
+    pub fn tracer(&self, name: &'static str, version: &'static str) -> SdkTracer {
         self.provider.tracer_with_scope(
-            InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
-                .with_version(env!("CARGO_PKG_VERSION"))
+            InstrumentationScope::builder(name)
+                .with_version(version)
                 .build(),
         )
     }

@@ -1,0 +1,14 @@
+//! What the services around tier1 have in common: telemetry, variables, start and stop.
+//!
+//! tier2 and consumer hand [`Telemetry`] on as a parameter of theirs. The rest is for
+//! the binaries.
+
+mod binary;
+mod telemetry;
+mod variables;
+mod w3c;
+
+pub use binary::{fail, run, stop_signal};
+pub use telemetry::Telemetry;
+pub use variables::{address, variable};
+pub use w3c::W3cPropagator;
