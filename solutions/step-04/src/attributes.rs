@@ -26,8 +26,12 @@ const SECRET_KEYS: [&str; 7] = [
     "X-Amz-Signature",
 ];
 
-/// The method, if it is a known one.
-pub fn known_method(method: &str) -> Option<&'static str> {
+/// The method as a span's name has it: one that nobody knows is `HTTP`.
+pub fn method_name(method: &str) -> &'static str {
+    known_method(method).unwrap_or("HTTP")
+}
+
+fn known_method(method: &str) -> Option<&'static str> {
     METHODS.into_iter().find(|known| *known == method)
 }
 

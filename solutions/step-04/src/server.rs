@@ -37,7 +37,7 @@ pub async fn trace(request: Request, next: Next) -> Response {
 /// `{method} {route}`, or `{method}` alone. A path can be anything: as a name it
 /// would make a new kind of span of every typing error.
 fn name(request: &Request) -> String {
-    let method = attributes::known_method(request.method().as_str()).unwrap_or("HTTP");
+    let method = attributes::method_name(request.method().as_str());
     match attributes::route(request) {
         Some(route) => format!("{method} {route}"),
         None => method.to_owned(),
