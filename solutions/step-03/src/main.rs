@@ -46,13 +46,10 @@ fn main() -> ExitCode {
     };
     // Before the router: its layer takes its tracer from the global provider once.
     // Dropped at the end of `main`, when the last request has ended its span.
-    let _telemetry = match telemetry::init() {
-        Ok(telemetry) => telemetry,
-        Err(reason) => {
-            say(&format!("tier1: {reason}"));
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
+    let _telemetry = telemetry::init()
+        // Without telemetry the service is still worth having.
+        .map_err(|reason| say(&format!("tier1: {reason}")))
+        .ok();
     let served = match Runtime::new() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(config));

@@ -35,7 +35,7 @@ pub fn init() -> Result<Telemetry, String> {
         .with_protocol(Protocol::HttpBinary)
         .build()
         // The exporter's own text may quote the endpoint, and a key in it.
-        .map_err(|_| "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL, such as http://127.0.0.1:4318")?;
+        .map_err(|_| "no spans are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL")?;
     let provider = SdkTracerProvider::builder()
         .with_resource(Resource::builder().with_service_name(SERVICE_NAME).build())
         .with_batch_exporter(opentelemetry_stdout::SpanExporter::default())
