@@ -4,6 +4,7 @@
 //! what arrives over real OTLP. [`Lab`] is the system, [`Check`] runs the tests of a
 //! step, [`Diagnosis`] is what they say.
 
+mod ask;
 pub mod behaviour;
 mod broker_choice;
 mod check;
@@ -11,10 +12,12 @@ pub mod contract;
 mod diagnosis;
 mod environment;
 mod error;
+mod expect;
 mod forwarder;
 mod lab;
 mod subject;
 
+pub use ask::{Ask, CALLER_SPAN, CALLER_TRACE};
 pub use broker_choice::{BrokerChoice, Message};
 pub use check::{Case, Check, Failure, Home, Outcome, Test};
 pub use diagnosis::Diagnosis;
