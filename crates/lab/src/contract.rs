@@ -257,7 +257,13 @@ use ValueType::{Bool, Int, Str};
 /// v1.44.0.
 pub const TABLE: &[Row] = &[
     required(HttpServer, semconv::HTTP_REQUEST_METHOD, Str, SERVER_LAYER),
-    required_if(HttpServer, semconv::HTTP_ROUTE, Str, Elsewhere, SERVER_LAYER),
+    required_if(
+        HttpServer,
+        semconv::HTTP_ROUTE,
+        Str,
+        Elsewhere,
+        SERVER_LAYER,
+    ),
     required_if(
         HttpServer,
         semconv::HTTP_RESPONSE_STATUS_CODE,
@@ -315,7 +321,13 @@ pub const TABLE: &[Row] = &[
     recommended(HttpClient, semconv::NETWORK_PROTOCOL_VERSION, Str, CLIENT),
     required(Publish, semconv::MESSAGING_SYSTEM, Str, PUBLISH),
     required(Publish, semconv::MESSAGING_OPERATION_NAME, Str, PUBLISH),
-    required_if(Publish, semconv::MESSAGING_OPERATION_TYPE, Str, Always, PUBLISH),
+    required_if(
+        Publish,
+        semconv::MESSAGING_OPERATION_TYPE,
+        Str,
+        Always,
+        PUBLISH,
+    ),
     required(Publish, semconv::MESSAGING_DESTINATION_NAME, Str, PUBLISH),
     required_if(
         Publish,
@@ -432,7 +444,10 @@ const RENAMED: &[(&str, &[&str])] = &[
         "net.peer.name",
         &[semconv::SERVER_ADDRESS, semconv::CLIENT_ADDRESS],
     ),
-    ("net.peer.port", &[semconv::SERVER_PORT, semconv::CLIENT_PORT]),
+    (
+        "net.peer.port",
+        &[semconv::SERVER_PORT, semconv::CLIENT_PORT],
+    ),
     ("net.peer.ip", &[semconv::NETWORK_PEER_ADDRESS]),
     ("net.sock.peer.addr", &[semconv::NETWORK_PEER_ADDRESS]),
     ("net.sock.peer.port", &[semconv::NETWORK_PEER_PORT]),
@@ -530,11 +545,18 @@ impl StepContract {
         for group in keys.chunk_by(|a, b| a == b).filter(|group| group.len() > 1) {
             push(group[0], Breach::Repeated(group.len()));
         }
-        for row in self.rows(span) {
-            match span.attribute(row.attribute) {
-                Some(value) if !row.value.fits(value) => {
-                    push(row.attribute, Breach::Type(row.value, value.type_name()));
-                }
+        let span_type = SpanType::of(span);
+        for row in TABLE.iter().filter(|row| row.span == span_type) {
+            let value = span.attribute(row.attribute);
+            // A wrong type is wrong in each step; what must be there is asked for later.
+            if let Some(value) = value.filter(|value| !row.value.fits(value)) {
+                push(row.attribute, Breach::Type(row.value, value.type_name()));
+                continue;
+            }
+            if !row.applies(span, self.step) {
+                continue;
+            }
+            match value {
                 Some(_) if row.forbids(span) => push(row.attribute, Breach::Forbidden),
                 Some(Value::Str(text)) if text.is_empty() && row.level == Level::Required => {
                     push(row.attribute, Breach::Empty);
