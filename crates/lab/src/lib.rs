@@ -18,6 +18,7 @@ mod forwarder;
 mod guide;
 mod lab;
 mod subject;
+mod tls;
 
 pub use ask::{Ask, CALLER_SPAN, CALLER_TRACE};
 pub use broker_choice::{BrokerChoice, Message};
@@ -32,3 +33,4 @@ pub use forwarder::{Fault, Forwarder, Refusing};
 pub use guide::Home;
 pub use lab::{Lab, LabConfig, Part, Recording, Response};
 pub use subject::{Echo, Exit, Program, StopSignal};
+pub use tls::TlsFront;
