@@ -10,7 +10,7 @@ use broker::Broker;
 use lapin::{
     Channel, Connection, ConnectionProperties,
     options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
     uri::{AMQPScheme, AMQPUri},
 };
 
@@ -200,6 +200,19 @@ pub struct Message {
     pub delivery_mode: Option<u8>,
     /// The property `headers`.
     pub headers: FieldTable,
+}
+
+impl Message {
+    /// The header `name` as text, if it is one.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let text = match self.headers.inner().get(name)? {
+            AMQPValue::LongString(text) => text.to_string(),
+            AMQPValue::ShortString(text) => text.to_string(),
+            AMQPValue::ByteArray(bytes) => String::from_utf8_lossy(bytes.as_slice()).into_owned(),
+            _ => return None,
+        };
+        Some(text)
+    }
 }
 
 fn parse(url: &str) -> Result<AMQPUri, LabError> {

@@ -1,20 +1,23 @@
 //! Runs the checks of a step.
 
 use std::{
+    collections::BTreeSet,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use otlp::{Order, Rules};
+use otlp::{Expected, Internal, Order, Rules, SpanKind};
 
 use crate::{
+    broker_choice::Message,
     causes::Select,
     contract::StepContract,
-    diagnosis::{Diagnosis, difference, expected_and_got},
+    diagnosis::{Diagnosis, expected_and_got},
     environment,
     error::LabError,
+    exported, findings,
     guide::{Guide, Home},
     lab::{Lab, LabConfig, Recording, Response},
     subject::Program,
@@ -263,7 +266,7 @@ impl Case {
 
     /// The step's number.
     pub fn step(&self) -> u8 {
-        self.guide.step.parse().unwrap_or(u8::MAX)
+        self.guide.number()
     }
 
     /// The whole system with the program under test in it.
@@ -377,32 +380,142 @@ impl Case {
             return Ok(got);
         }
         let path = self.guide.snapshot_path(name);
-        let expected = match std::fs::read_to_string(&path) {
-            Ok(text) => snapshot_contents(&text).to_owned(),
-            Err(error) => {
-                return Err(LabError::part(
-                    "the snapshot",
-                    format!("can't read {}: {error}", path.display()),
-                )
-                .into());
-            }
+        let unreadable = |reason: String| {
+            LabError::part("the snapshot", format!("{}: {reason}", path.display()))
         };
-        if expected.trim_end() == got.trim_end() {
-            return Ok(got);
-        }
-        Err(Diagnosis {
-            detail: difference(&expected, &got),
-            next: Some(format!(
-                "the whole of what is expected: {}",
-                self.guide.relative(&path)
-            )),
-            ..self.diagnosis(
-                "TRACE",
-                format!("the traces of `{name}` are not as expected"),
-            )
-        }
-        .into())
+        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(error.to_string()))?;
+        let expected = Expected::parse(snapshot_contents(&text))
+            .map_err(|error| unreadable(error.to_string()))?;
+        let came = findings::compare(&self.guide, name, &expected, recording)
+            .map_err(Failure::Diagnosis)?;
+        self.expect_conventions(recording)?;
+        self.show_extras(name, &expected, recording);
+        Ok(came)
     }
+
+    /// Shows, if all tests pass, what the program exported beyond the snapshot.
+    fn show_extras(&self, name: &str, expected: &Expected, recording: &Recording) {
+        let contract = StepContract::new(self.step());
+        let extras = Rules::new(&contract)
+            .internal(internal(expected))
+            .extras(&recording.spans);
+        let is_subject = |service: &str| !findings::is_neighbour(&self.guide, service);
+        let spans = extras.spans.iter();
+        let spans = spans.filter(|span| is_subject(span.service()));
+        let attributes = extras.attributes.iter();
+        let attributes = attributes.filter(|extra| is_subject(&extra.service));
+        let names: BTreeSet<&str> = spans
+            .map(|span| span.name.as_str())
+            .chain(attributes.map(|extra| extra.attribute.key.as_str()))
+            .collect();
+        if !names.is_empty() {
+            let names: Vec<&str> = names.into_iter().collect();
+            self.show(format!("{name}: accepted as extra: {}", names.join(", ")));
+        }
+    }
+
+    /// Asserts of all spans of a recording, by the contract's table, that each
+    /// attribute has the type of the conventions, each required one is there, none is
+    /// there twice, and none has its old name. [`assert_traces!`](crate::assert_traces!)
+    /// does it, too.
+    ///
+    /// # Errors
+    /// The findings.
+    pub fn expect_conventions(&self, recording: &Recording) -> Outcome {
+        finding(exported::conventions(&self.guide, &recording.spans))
+    }
+
+    /// Asserts that the program exported at least one span, to where a receiver takes it.
+    ///
+    /// # Errors
+    /// The finding: nothing, the wrong path, or two versions of the crate.
+    pub fn expect_exported(&self, recording: &Recording) -> Outcome {
+        let mut spans = exported::spans_of_subject(&self.guide, &recording.spans);
+        let nothing = spans.next().is_none();
+        finding(nothing.then(|| exported::nothing(&self.guide, recording)))
+    }
+
+    /// Asserts that all export requests went to a path where a receiver takes them.
+    ///
+    /// # Errors
+    /// The finding.
+    pub fn expect_endpoint(&self, recording: &Recording) -> Outcome {
+        finding(exported::wrong_endpoint(&self.guide, recording))
+    }
+
+    /// Asserts that the workspace has one version of the crate `opentelemetry`.
+    ///
+    /// # Errors
+    /// The finding, with the packages that ask for each.
+    pub fn expect_one_version(&self) -> Outcome {
+        finding(exported::versions(&self.guide))
+    }
+
+    /// Asserts that the program's spans have its `service.name`.
+    ///
+    /// # Errors
+    /// The finding.
+    pub fn expect_service(&self, recording: &Recording) -> Outcome {
+        finding(exported::service(&self.guide, &recording.spans))
+    }
+
+    /// Waits until the running program has exported a span called `name`.
+    ///
+    /// # Errors
+    /// The finding, if it hasn't within `deadline`: that it is late, or that nothing
+    /// came at all. As long again is waited to tell the two apart.
+    pub fn expect_span_within(&self, lab: &Lab, name: &str, deadline: Duration) -> Outcome {
+        let started = Instant::now();
+        let wait = || {
+            lab.wait_for("the span", deadline, |snapshot| {
+                exported::spans_of_subject(&self.guide, snapshot.spans())
+                    .any(|span| span.name == name)
+                    .then_some(())
+            })
+        };
+        if wait().is_ok() {
+            return Ok(());
+        }
+        let came = wait().ok().map(|()| started.elapsed());
+        let recording = lab.recording(None);
+        if came.is_none() {
+            self.expect_exported(&recording)?;
+        }
+        Err(exported::late(&self.guide, name, deadline, came).into())
+    }
+
+    /// Asserts that each PRODUCER span of the program lasted at least `delay`, by which
+    /// the confirm was held back.
+    ///
+    /// # Errors
+    /// The finding.
+    pub fn expect_confirm_covered(&self, recording: &Recording, delay: Duration) -> Outcome {
+        finding(exported::confirm(&self.guide, &recording.spans, delay))
+    }
+
+    /// Asserts that a message carries the context of a PRODUCER span of the program.
+    ///
+    /// # Errors
+    /// The finding: no context, or that of another span.
+    pub fn expect_message_context(&self, message: &Message, recording: &Recording) -> Outcome {
+        finding(exported::message(&self.guide, message, &recording.spans))
+    }
+}
+
+fn finding(diagnosis: Option<Diagnosis>) -> Outcome {
+    match diagnosis {
+        Some(diagnosis) => Err(diagnosis.into()),
+        None => Ok(()),
+    }
+}
+
+/// The INTERNAL spans that a snapshot shows.
+fn internal(expected: &Expected) -> Internal {
+    let names = expected
+        .spans()
+        .filter(|(_, _, span)| span.kind == SpanKind::Internal)
+        .map(|(_, _, span)| span.name.clone());
+    Internal::Named(names.collect())
 }
 
 /// What follows the header of a `.snap` file.

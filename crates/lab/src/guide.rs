@@ -43,6 +43,11 @@ impl Guide {
         }
     }
 
+    /// The step as a number.
+    pub(crate) fn number(&self) -> u8 {
+        self.step.parse().unwrap_or(u8::MAX)
+    }
+
     /// A finding, with what is known about its cause.
     pub(crate) fn tell(
         &self,

@@ -12,9 +12,12 @@ pub mod contract;
 mod diagnosis;
 mod environment;
 mod error;
+mod exported;
+mod findings;
 mod forwarder;
 mod guide;
 mod lab;
+mod picture;
 mod subject;
 
 pub use broker_choice::{BrokerChoice, Message};
