@@ -194,9 +194,21 @@ impl Check {
         }
     }
 
+    /// A case that starts nothing, to look at recordings.
+    ///
+    /// # Errors
+    /// If WORKBOOK_BROKER or WORKBOOK_AMQP_URL can't be used.
+    #[doc(hidden)]
+    pub fn offline(&self) -> Result<Case, LabError> {
+        self.case(None)
+    }
+
     fn prepare(&self) -> Result<Case, LabError> {
         environment::clean(&[])?;
-        let program = Program::from_env()?;
+        self.case(Program::from_env()?)
+    }
+
+    fn case(&self, program: Option<Program>) -> Result<Case, LabError> {
         Ok(Case {
             guide: Arc::new(Guide {
                 own_program: program.is_none(),
@@ -374,11 +386,16 @@ impl Case {
     /// Compares with the snapshot `name`; answers the text, for insta.
     #[doc(hidden)]
     pub fn compare(&self, name: &str, recording: &Recording) -> Result<String, Failure> {
-        let got = self.normalised(recording);
         // Set by `cargo insta test`: a maintainer wants insta's own way.
         if std::env::var_os("INSTA_CARGO_INSTA").is_some() {
-            return Ok(got);
+            return Ok(self.normalised(recording));
         }
+        self.diagnose(name, recording)
+    }
+
+    /// [`Case::compare`] without insta's own way.
+    #[doc(hidden)]
+    pub fn diagnose(&self, name: &str, recording: &Recording) -> Result<String, Failure> {
         let path = self.guide.snapshot_path(name);
         let unreadable = |reason: String| {
             LabError::part("the snapshot", format!("{}: {reason}", path.display()))
@@ -481,7 +498,13 @@ impl Case {
         if came.is_none() {
             self.expect_exported(&recording)?;
         }
-        Err(exported::late(&self.guide, name, deadline, came).into())
+        Err(self.late(name, deadline, came).into())
+    }
+
+    /// The finding that a span came too late; `came` says when it did, if ever.
+    #[doc(hidden)]
+    pub fn late(&self, name: &str, deadline: Duration, came: Option<Duration>) -> Diagnosis {
+        exported::late(&self.guide, name, deadline, came)
     }
 
     /// Asserts that each PRODUCER span of the program lasted at least `delay`, by which
