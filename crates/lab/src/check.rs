@@ -12,7 +12,7 @@ use otlp::{Expected, Internal, Order, Rules, SpanKind};
 
 use crate::{
     broker_choice::Message,
-    causes::Select,
+    causes::{Place, Select},
     contract::StepContract,
     diagnosis::{Diagnosis, expected_and_got},
     environment,
@@ -138,7 +138,7 @@ impl Check {
     /// there. The cause is the one that holds in any step.
     #[must_use]
     pub fn todo(mut self, finding: impl Into<Select>, file: &'static str, todo: u8) -> Self {
-        let place = Some((file, todo));
+        let place = Some(Place::todo(file, todo));
         self.guide.causes.add(finding.into(), place, None);
         self
     }
@@ -152,7 +152,7 @@ impl Check {
         todo: u8,
         cause: &'static str,
     ) -> Self {
-        let place = Some((file, todo));
+        let place = Some(Place::todo(file, todo));
         self.guide.causes.add(finding.into(), place, Some(cause));
         self
     }
@@ -160,7 +160,7 @@ impl Check {
     /// Where to look for all findings that have no place of their own.
     #[must_use]
     pub fn otherwise(mut self, file: &'static str, todo: u8) -> Self {
-        self.guide.causes.otherwise((file, todo));
+        self.guide.causes.otherwise(Place::todo(file, todo));
         self
     }
 
@@ -311,7 +311,7 @@ impl Case {
     /// [`Diagnosis::next`] for a finding that is mended in this file of `src/`, at the
     /// TODO of this number.
     pub fn next(&self, file: &'static str, todo: u8) -> Option<String> {
-        self.guide.next(Some((file, todo)))
+        self.guide.next(Some(Place::todo(file, todo)))
     }
 
     /// A finding of this step with what was expected and what came.

@@ -33,20 +33,34 @@ pub(crate) const WIDTH: usize = 80;
 /// Where the text behind `expected`, `cause`, … begins.
 pub(crate) const COLUMN: usize = 12;
 
+/// How many columns the mark before a sentence takes.
+const MARGIN: usize = 2;
+
 /// How many findings are told with all that is known about them, and how many in all;
 /// the rest is counted. Who mends one thing sees the next.
 const WHOLE: usize = 2;
 const SHOWN: usize = 5;
 
 impl Diagnosis {
-    fn title(&self) -> String {
-        format!("✗ {}  [{}]", self.sentence, self.id)
+    fn write_title(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = wrapped(&safe(&self.sentence), WIDTH - MARGIN);
+        let id = format!("[{}]", self.id);
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + id.len() <= WIDTH - MARGIN => {
+                line.push_str(&format!("  {id}"));
+            }
+            _ => lines.push(id),
+        }
+        for (number, line) in lines.iter().enumerate() {
+            writeln!(f, "{} {line}", if number == 0 { "✗" } else { " " })?;
+        }
+        Ok(())
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.title())?;
+        self.write_title(f)?;
         for line in self.detail.lines() {
-            writeln!(f, "  {line}")?;
+            writeln!(f, "  {}", safe(line))?;
         }
         let notes = [
             ("cause", &self.cause),
@@ -77,13 +91,26 @@ impl fmt::Display for Diagnosis {
             if number == 0 {
                 writeln!(f)?;
             }
-            writeln!(f, "{}", more.title())?;
+            more.write_title(f)?;
         }
         match self.more.len().saturating_sub(SHOWN - 1) {
             0 => Ok(()),
             more => writeln!(f, "… and {more} more"),
         }
     }
+}
+
+/// `text` without what a terminal obeys: names and values are the exporter's.
+fn safe(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if otlp::is_unsafe(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// `text` in lines of at most `width` characters, but for words that are longer.

@@ -186,7 +186,8 @@ pub(crate) fn service(guide: &Guide, spans: &[Span]) -> Option<Diagnosis> {
     };
     let and_more = match more {
         0 => String::new(),
-        more => format!(", and so {more} more"),
+        1 => " (and 1 more span)".to_owned(),
+        more => format!(" (and {more} more spans)"),
     };
     Some(guide.tell(
         &about(Kind::Service, None),
@@ -207,7 +208,7 @@ pub(crate) fn confirm(guide: &Guide, spans: &[Span], confirm: Duration) -> Optio
         &about(Kind::Confirm, Some(SpanType::Publish)),
         format!("`{}` ended before the broker confirmed", short.name),
         expected_and_got(
-            &format!("{confirm:?} or longer: so late came the confirm"),
+            &format!("at least {confirm:?}: so long the confirm was held back"),
             &format!("{:.1?}", Duration::from_nanos(short.duration_nanos())),
         ),
     ))
@@ -266,16 +267,34 @@ pub(crate) fn message(guide: &Guide, message: &Message, spans: &[Span]) -> Optio
 /// Where the spans break the conventions.
 pub(crate) fn conventions(guide: &Guide, spans: &[Span]) -> Option<Diagnosis> {
     let contract = StepContract::new(guide.number());
-    let violations = contract.violations(spans);
-    let mut told: Vec<(String, Diagnosis)> = Vec::new();
-    for violation in &violations {
-        let diagnosis = violated(guide, violation);
-        let same = |(sentence, _): &(String, Diagnosis)| *sentence == diagnosis.sentence;
-        if !told.iter().any(same) {
-            told.push((diagnosis.sentence.clone(), diagnosis));
+    let mut violations = contract.violations(spans);
+    // The same thing on spans of the same name is one finding.
+    let mut seen: Vec<(&str, String, Breach)> = Vec::new();
+    violations.retain(|violation| {
+        let this = (
+            violation.span.name.as_str(),
+            violation.attribute.clone(),
+            violation.breach.clone(),
+        );
+        let is_new = !seen.contains(&this);
+        if is_new {
+            seen.push(this);
+        }
+        is_new
+    });
+    // And so are several attributes of one span.
+    let mut groups: Vec<Vec<Violation<'_>>> = Vec::new();
+    for violation in violations {
+        let same = groups.iter_mut().find(|group| {
+            group[0].span.name == violation.span.name
+                && Told::of(&group[0].breach) == Told::of(&violation.breach)
+        });
+        match same {
+            Some(group) => group.push(violation),
+            None => groups.push(vec![violation]),
         }
     }
-    let mut told = told.into_iter().map(|(_, diagnosis)| diagnosis);
+    let mut told = groups.iter().map(|group| violated(guide, group));
     let first = told.next()?;
     Some(Diagnosis {
         more: told.collect(),
@@ -283,76 +302,113 @@ pub(crate) fn conventions(guide: &Guide, spans: &[Span]) -> Option<Diagnosis> {
     })
 }
 
-fn violated(guide: &Guide, violation: &Violation<'_>) -> Diagnosis {
+/// How a breach is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Missing,
+    Forbidden,
+    Empty,
+    Type,
+    Old,
+    Repeated,
+}
+
+impl Told {
+    fn of(breach: &Breach) -> Self {
+        match breach {
+            Breach::Missing => Self::Missing,
+            Breach::Forbidden => Self::Forbidden,
+            Breach::Empty => Self::Empty,
+            Breach::Type(..) => Self::Type,
+            Breach::Old(_) => Self::Old,
+            Breach::Repeated(_) => Self::Repeated,
+        }
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::Missing | Self::Forbidden => Kind::Attribute,
+            Self::Empty => Kind::Value,
+            Self::Type => Kind::Type,
+            Self::Old => Kind::Old,
+            Self::Repeated => Kind::Twice,
+        }
+    }
+}
+
+/// One finding: attributes of one span, or of spans of one name, with the same breach.
+fn violated(guide: &Guide, group: &[Violation<'_>]) -> Diagnosis {
     let Violation {
         span,
         attribute,
         breach,
-    } = violation;
+    } = &group[0];
     let on = format!("`{}`", span.name);
-    let value = |key: &str| {
-        let value = span.attribute(key).map(ToString::to_string);
-        format!("{key} = {}", value.unwrap_or_default())
+    let what = match group.len() {
+        1 => format!("`{attribute}`"),
+        2 => format!("`{attribute}` (and 1 more attribute)"),
+        more => format!("`{attribute}` (and {} more attributes)", more - 1),
     };
-    let (kind, sentence, expected, got) = match breach {
-        Breach::Missing => (
-            Kind::Attribute,
-            format!("`{attribute}` is missing on {on}"),
-            attribute.clone(),
-            format!("no {attribute}"),
-        ),
-        Breach::Forbidden => (
-            Kind::Attribute,
-            format!("`{attribute}` must not be on {on}"),
-            format!("no {attribute}"),
-            value(attribute),
-        ),
-        Breach::Empty => (
-            Kind::Value,
-            format!("`{attribute}` is empty on {on}"),
-            format!("{attribute} with a value"),
-            value(attribute),
-        ),
-        Breach::Type(wanted, came) => (
-            Kind::Type,
-            format!(
-                "`{attribute}` is of type {came}, not {}, on {on}",
-                wanted.name()
-            ),
-            format!("{attribute} of type {}", wanted.name()),
-            value(attribute),
-        ),
-        Breach::Old(old) => (
-            Kind::Old,
-            format!("{on} has `{old}`, the old name of `{attribute}`"),
-            attribute.clone(),
-            value(old),
-        ),
-        Breach::Repeated(count) => (
-            Kind::Twice,
-            format!("`{attribute}` is {count} times on {on}"),
-            "it once".to_owned(),
-            span.attributes
-                .iter()
-                .filter(|a| a.key == *attribute)
-                .map(|a| format!("{attribute} = {}", a.value))
-                .collect::<Vec<_>>()
-                .join("\n"),
-        ),
+    let sentence = match breach {
+        Breach::Missing => format!("{what} is missing on {on}"),
+        Breach::Forbidden => format!("{what} must not be on {on}"),
+        Breach::Empty => format!("{what} is empty on {on}"),
+        Breach::Type(wanted, came) => {
+            format!("{what} is of type {came}, not {}, on {on}", wanted.name())
+        }
+        Breach::Old(old) => format!("{on} has `{old}`, the old name of {what}"),
+        Breach::Repeated(_) => format!("{what} is more than once on {on}"),
     };
-    let mut about = about(kind, Some(SpanType::of(span)));
+    let (mut expected, mut got) = (Vec::new(), Vec::new());
+    for Violation {
+        attribute, breach, ..
+    } in group
+    {
+        let values = |key: &str| -> Vec<String> {
+            let found = span.attributes.iter().filter(|a| a.key == *key);
+            found.map(|a| format!("{key} = {}", a.value)).collect()
+        };
+        match breach {
+            Breach::Missing => {
+                expected.push(attribute.clone());
+                got.push(format!("no {attribute}"));
+            }
+            Breach::Forbidden => {
+                expected.push(format!("no {attribute}"));
+                got.extend(values(attribute));
+            }
+            Breach::Empty => {
+                expected.push(format!("{attribute} with a value"));
+                got.extend(values(attribute));
+            }
+            Breach::Type(wanted, _) => {
+                expected.push(format!("{attribute} of type {}", wanted.name()));
+                got.extend(values(attribute));
+            }
+            Breach::Old(old) => {
+                expected.push(attribute.clone());
+                got.extend(values(old));
+            }
+            Breach::Repeated(_) => {
+                expected.push(format!("{attribute} once"));
+                got.extend(values(attribute));
+            }
+        }
+    }
+    let mut about = about(Told::of(breach).kind(), Some(SpanType::of(span)));
     about.attribute = Some(attribute);
-    let head = format!("{} · {} · {}", span.name, span.kind, span.service());
-    let lines = |text: &str| {
-        let lines = text.lines().map(|line| format!("\n   {line}"));
+    let head = format!("  {} · {} · {}", span.name, span.kind, span.service());
+    let lines = |lines: &[String], mark: char| {
+        let lines = lines.iter().take(LINES);
+        let lines = lines.map(|line| format!("\n{mark}    {line}"));
         format!("{head}{}", lines.collect::<String>())
     };
-    guide.tell(
-        &about,
-        sentence,
-        expected_and_got(&lines(&expected), &lines(&got)),
-    )
+    let detail = expected_and_got(&lines(&expected, ' '), &lines(&got, '✗'));
+    guide.tell(&about, sentence, detail)
 }
+
+/// How many attributes are shown of one finding, at most.
+const LINES: usize = 6;
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use crate::{
     exported,
     guide::Guide,
     lab::Recording,
-    picture::Picture,
+    picture::{Picture, path},
 };
 
 /// What came, in the form of the snapshot, if nothing differs but what is accepted.
@@ -304,17 +304,24 @@ impl<'a> Teller<'a> {
         false
     }
 
-    fn diagnosis(&self, group: &Group<'_>) -> Diagnosis {
+    fn diagnosis(&self, group: &Group<'a>) -> Diagnosis {
+        let missing = |difference: &'a Difference| match difference {
+            Difference::NoAttribute(key) => Some(key.as_str()),
+            _ => None,
+        };
         let about = About {
             kind: group.kind,
             span: group.span,
-            attribute: group.attributes.first().map(String::as_str),
+            attribute: match group.attributes.first() {
+                Some(key) => Some(key),
+                None => group.first.differences.iter().find_map(missing),
+            },
         };
         let mut sentence = self.sentence(group);
         match (group.kind, group.count - 1) {
             (Kind::Missing | Kind::Unexpected, _) | (_, 0) => {}
-            (_, 1) => sentence.push_str(", and so 1 more span"),
-            (_, more) => sentence.push_str(&format!(", and so {more} more spans")),
+            (_, 1) => sentence.push_str(" (and 1 more span)"),
+            (_, more) => sentence.push_str(&format!(" (and {more} more spans)")),
         }
         self.guide.tell(&about, sentence, self.detail(group))
     }
@@ -362,7 +369,11 @@ impl<'a> Teller<'a> {
                 )
             }
             (Kind::Service, ..) => {
-                format!("{it} is of {}, not of {}", service(got), service(expected))
+                format!(
+                    "{it} comes from {}, not from {}",
+                    service(got),
+                    service(expected)
+                )
             }
             (Kind::Inject, Some(span), _) => format!(
                 "the request to {} carried no context: {it} is in another trace",
@@ -406,8 +417,10 @@ impl<'a> Teller<'a> {
                 )
             }
             (Kind::Twice, ..) => format!("{keys} is more than once on {it}"),
-            (Kind::Link, ..) => format!("the links of {it} are others"),
-            (Kind::Event, ..) => format!("the events of {it} are others"),
+            (Kind::Link, _, Some(got)) if got.links.is_empty() => format!("{it} has no link"),
+            (Kind::Link, ..) => format!("{it} has other links"),
+            (Kind::Event, _, Some(got)) if got.events.is_empty() => format!("{it} has no event"),
+            (Kind::Event, ..) => format!("{it} has other events"),
             _ => format!("{it} is not as expected"),
         }
     }
@@ -517,8 +530,10 @@ impl<'a> Teller<'a> {
                 {
                     picture.show_below(parent);
                 }
-                let name = self.expected(group.first).map_or("", |span| &span.name);
-                picture.absent(parent, format!("no `{name}`"));
+                let span = self.expected(group.first);
+                let name = span.map_or("", |span| &span.name);
+                let path = span.and_then(path).map(|path| format!(" → {path}"));
+                picture.absent(parent, format!("no `{name}`{}", path.unwrap_or_default()));
             }
         }
         let in_lines = matches!(

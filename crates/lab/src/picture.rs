@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use otlp::{NormalSpan, Spot, StatusCode};
+use opentelemetry_semantic_conventions::attribute::URL_FULL;
+use otlp::{NormalSpan, Shown, Spot, StatusCode};
 
 use crate::diagnosis::{COLUMN, WIDTH};
 
@@ -108,7 +109,10 @@ impl<'a> Picture<'a> {
     fn roots(&self) -> Vec<usize> {
         let is_root =
             |spot: &usize| (self.above)(*spot).is_none_or(|above| !self.shown.contains(&above));
-        self.shown.iter().copied().filter(is_root).collect()
+        let mut roots: Vec<usize> = self.shown.iter().copied().filter(is_root).collect();
+        // First where it should be, then what is elsewhere.
+        roots.sort_by_key(|root| Some(*root) == self.marked);
+        roots
     }
 
     /// Recursion is bounded by the depth of trees.
@@ -143,13 +147,28 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// `GET /fast · SERVER · tier1-service`, with the status if it is an error or asked for.
+/// `GET · CLIENT · tier1-service → /path`, with the status if it is an error or asked for.
 fn headline(span: &NormalSpan, with_status: bool) -> String {
-    let whole = span.headline();
-    if with_status || span.status == StatusCode::Error {
-        return whole;
+    let mut text = span.headline();
+    if !with_status && span.status != StatusCode::Error {
+        text = text.replacen(&format!(" · {}", span.status), "", 1);
     }
-    whole.replacen(&format!(" · {}", span.status), "", 1)
+    // All requests of one method have the same name.
+    if let Some(path) = path(span) {
+        text.push_str(&format!(" → {path}"));
+    }
+    text
+}
+
+/// The path and query of the URL that was asked for.
+pub(crate) fn path(span: &NormalSpan) -> Option<String> {
+    let Shown::Verbatim(url) = span.attribute(URL_FULL)? else {
+        return None;
+    };
+    // As the snapshot shows it: control characters are escaped in there.
+    let url = url.to_string();
+    let after = url.trim_matches('"').split_once("://")?.1;
+    Some(after.find('/').map_or("/", |at| &after[at..]).to_owned())
 }
 
 /// Recursion is bounded by the depth of trees.

@@ -40,6 +40,7 @@ fn check(home: Home) -> Check {
         .otherwise("queue.rs", 1)
 }
 
+/// A case of the made-up step.
 pub fn case() -> Case {
     check(HOME).offline().expect("it starts nothing")
 }

@@ -191,7 +191,7 @@ pub fn rename(span: &mut Span, old: &str, new: &str) {
     }
 }
 
-/// Takes away a span, as if it had not been exported, and those of `and_below`.
+/// Takes away a span, as if it had not been exported.
 pub fn remove(spans: &mut Vec<Span>, number: usize) {
     let id = span_id(number);
     spans.retain(|span| span.span_id != id);
@@ -199,8 +199,18 @@ pub fn remove(spans: &mut Vec<Span>, number: usize) {
 
 /// Moves the spans into another trace; the first loses its parent and its links.
 pub fn split(spans: &mut [Span], numbers: &[usize]) {
+    let other = TraceId([2; 16]);
     for &number in numbers {
-        spans[number].trace_id = TraceId([2; 16]);
+        spans[number].trace_id = other;
+    }
+    let moved: Vec<SpanId> = numbers
+        .iter()
+        .map(|&number| spans[number].span_id)
+        .collect();
+    for link in spans.iter_mut().flat_map(|span| &mut span.links) {
+        if moved.contains(&link.span_id) {
+            link.trace_id = other;
+        }
     }
     spans[numbers[0]].parent_span_id = None;
     spans[numbers[0]].links.clear();

@@ -6,7 +6,7 @@ use otlp::{KeyValue, Span, SpanId, SpanKind, StatusCode, Value};
 
 use super::{
     case,
-    good::{good, recording, resource, span, span_id},
+    good::{good, recording, resource, span, span_id, split},
 };
 
 /// The ids of all that is found, without the step.
@@ -94,26 +94,18 @@ fn the_trace() {
     let kinds = [Kind::Split, Kind::Inject, Kind::InjectMessage, Kind::Parent];
     for number in 1..good().len() {
         let mut spans = good();
-        // The span and all below it.
-        let mut below = vec![spans[number].span_id];
-        while let Some(id) = below.pop() {
-            for span in &mut spans {
-                if span.span_id == id {
-                    span.trace_id = otlp::TraceId([7; 16]);
-                }
-                if span.parent_span_id == Some(id) {
-                    below.push(span.span_id);
-                }
+        // The span and all below it; each comes after what is above it.
+        let mut moved = vec![number];
+        for at in number + 1..spans.len() {
+            let above = spans[at].parent_span_id;
+            if moved
+                .iter()
+                .any(|&moved| Some(spans[moved].span_id) == above)
+            {
+                moved.push(at);
             }
         }
-        for link in spans.iter_mut().flat_map(|span| &mut span.links) {
-            link.trace_id = if number <= 5 && number != 5 {
-                link.trace_id
-            } else {
-                otlp::TraceId([7; 16])
-            };
-        }
-        spans[number].parent_span_id = None;
+        split(&mut spans, &moved);
         let found = found(spans);
         let one = found.len() == 1 && kinds.iter().any(|kind| kind.name() == found[0]);
         assert!(one, "span {number}: {found:?}");
