@@ -113,21 +113,25 @@ fn safe(text: &str) -> String {
     out
 }
 
-/// `text` in lines of at most `width` characters, but for words that are longer.
+/// `text` in lines of at most `width` characters. A word that is longer is broken.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut used = 0;
     for word in text.split_whitespace() {
-        let length = word.chars().count();
+        let mut rest: Vec<char> = word.chars().collect();
+        while rest.len() > width {
+            lines.push(rest.drain(..width).collect());
+            used = width;
+        }
         match lines.last_mut() {
-            Some(line) if used + 1 + length <= width => {
+            Some(line) if used + 1 + rest.len() <= width => {
                 line.push(' ');
-                line.push_str(word);
-                used += 1 + length;
+                line.extend(&rest);
+                used += 1 + rest.len();
             }
             _ => {
-                lines.push(word.to_owned());
-                used = length;
+                used = rest.len();
+                lines.push(rest.into_iter().collect());
             }
         }
     }
@@ -174,4 +178,38 @@ pub(crate) fn difference(expected: &str, got: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_wrapped_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(
+            wrapped("one twothree four", 5),
+            ["one", "twoth", "ree", "four"]
+        );
+        assert_eq!(wrapped("  ", 5), Vec::<String>::new());
+    }
+
+    #[test]
+    fn few_are_told_whole_and_the_rest_is_counted() {
+        let one = |number| Diagnosis {
+            id: format!("W01-{number}"),
+            sentence: format!("number {number}"),
+            cause: Some("why".to_owned()),
+            ..Diagnosis::default()
+        };
+        let all = Diagnosis {
+            more: (2..=8).map(one).collect(),
+            ..one(1)
+        };
+        let text = all.to_string();
+        assert_eq!(text.matches("cause").count(), WHOLE);
+        assert_eq!(text.matches('✗').count(), SHOWN);
+        assert!(text.ends_with("… and 3 more\n"), "{text}");
+        assert!(!one(1).to_string().contains('…'));
+    }
 }

@@ -149,6 +149,21 @@ tells! {
 }
 
 #[test]
+fn a_caller_that_is_not_continued() {
+    let called = |parent| {
+        let mut spans = good::good();
+        spans.truncate(1);
+        spans[ROOT].parent_span_id = parent;
+        text(case().diagnose("caller", &recording(spans)).map(|_| ()))
+    };
+    assert_eq!(called(Some(SpanId([42; 8]))), "accepted");
+    insta::assert_snapshot!(called(None));
+    // And the other way round: a parent out of nowhere.
+    let orphan = spoiled(|spans| spans[ROOT].parent_span_id = Some(SpanId([42; 8])));
+    insta::assert_snapshot!("a_parent_that_nobody_sent", told(&orphan));
+}
+
+#[test]
 fn the_wrong_path_at_the_endpoint() {
     for path in ["/", "/v1/traces/v1/traces"] {
         let spans = good::good();

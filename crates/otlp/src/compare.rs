@@ -228,15 +228,20 @@ impl<'a> Comparison<'a> {
                     let alike = one.name == other.name
                         && one.kind == other.kind
                         && one.service == other.service;
-                    if !alike || (self.to_got[a].is_none() && self.to_got[b].is_none()) {
+                    if !alike {
                         continue;
                     }
-                    self.swap(a, b);
-                    let now = self.weight();
-                    if now < differing {
-                        differing = now;
-                    } else {
-                        self.swap(a, b);
+                    // The spans alone, then with all below them.
+                    let below = self.size(a);
+                    let whole = if below == self.size(b) { below } else { 1 };
+                    for size in if whole > 1 { vec![1, whole] } else { vec![1] } {
+                        self.swap(a, b, size);
+                        let now = self.weight();
+                        if now < differing {
+                            differing = now;
+                        } else {
+                            self.swap(a, b, size);
+                        }
                     }
                 }
             }
@@ -246,16 +251,33 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn swap(&mut self, a: usize, b: usize) {
-        self.to_got.swap(a, b);
-        for e in [a, b] {
-            if let Some(g) = self.to_got[e] {
-                self.to_expected[g] = Some(e);
+    /// How many expected spans are in the subtree of `e`; they follow each other.
+    fn size(&self, e: usize) -> usize {
+        let mut size = 1;
+        while self
+            .expected
+            .get(e + size)
+            .and_then(|spot| spot.parent)
+            .is_some_and(|parent| parent >= e)
+        {
+            size += 1;
+        }
+        size
+    }
+
+    fn swap(&mut self, a: usize, b: usize, size: usize) {
+        for (a, b) in (a..a + size).zip(b..b + size) {
+            self.to_got.swap(a, b);
+            for e in [a, b] {
+                if let Some(g) = self.to_got[e] {
+                    self.to_expected[g] = Some(e);
+                }
             }
         }
     }
 
-    /// How much differs between the pairs.
+    /// How much differs between the pairs. A span without a counterpart is no part of
+    /// it: swapping doesn't make one.
     fn weight(&self) -> usize {
         let differences = |(e, g): (usize, Option<usize>)| {
             g.map_or(0, |g| self.differences(e, g, &|_, _| true).len())

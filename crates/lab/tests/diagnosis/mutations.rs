@@ -2,7 +2,7 @@
 
 use lab::{Failure, Kind};
 use opentelemetry_semantic_conventions::attribute as key;
-use otlp::{KeyValue, Span, SpanId, SpanKind, StatusCode, Value};
+use otlp::{KeyValue, Span, SpanId, SpanKind, StatusCode, TraceId, Value};
 
 use super::{
     case,
@@ -11,7 +11,11 @@ use super::{
 
 /// The ids of all that is found, without the step.
 fn found(spans: Vec<Span>) -> Vec<String> {
-    match case().diagnose("fast", &recording(spans)) {
+    found_in("fast", spans)
+}
+
+fn found_in(name: &str, spans: Vec<Span>) -> Vec<String> {
+    match case().diagnose(name, &recording(spans)) {
         Ok(_) => Vec::new(),
         Err(Failure::Diagnosis(first)) => {
             let more = first.more.iter().map(|more| more.id.clone());
@@ -318,4 +322,80 @@ fn an_event() {
         ..otlp::Event::default()
     });
     assert_eq!(found(spans), ["EVENT"]);
+}
+
+/// Two requests at once, each a trace like the other.
+fn two() -> Vec<Span> {
+    let mut spans = good();
+    for mut span in good() {
+        span.trace_id = TraceId([3; 16]);
+        for link in &mut span.links {
+            link.trace_id = span.trace_id;
+        }
+        spans.push(span);
+    }
+    spans
+}
+
+#[test]
+fn traces_that_are_alike_are_kept_apart() {
+    assert_eq!(found_in("two", two()), Vec::<String>::new());
+    for number in 0..two().len() {
+        let spoiled = |spoil: &dyn Fn(&mut Span)| {
+            let mut spans = two();
+            spoil(&mut spans[number]);
+            found_in("two", spans)
+        };
+        assert_eq!(spoiled(&|span| span.name.push('x')), ["NAME"], "{number}");
+        assert_eq!(
+            spoiled(&|span| span.kind = SpanKind::Unspecified),
+            ["KIND"],
+            "{number}"
+        );
+        assert_eq!(
+            spoiled(&|span| span.status.code = StatusCode::Ok),
+            ["STATUS"],
+            "{number}"
+        );
+        assert_eq!(
+            spoiled(&|span| span.resource = resource("another")),
+            ["SERVICE"],
+            "{number}"
+        );
+        let retyped = spoiled(&|span| span.attributes[0].value = Value::Bool(true));
+        assert_eq!(retyped, ["TYPE"], "{number}");
+        let mut spans = two();
+        spans.remove(number);
+        assert_eq!(found_in("two", spans), ["MISSING"], "{number}");
+    }
+    // One trace less, and one more.
+    assert_eq!(found_in("two", good()), ["MISSING"]);
+    let mut spans = two();
+    for mut span in good() {
+        span.trace_id = TraceId([4; 16]);
+        for link in &mut span.links {
+            link.trace_id = span.trace_id;
+        }
+        spans.push(span);
+    }
+    assert_eq!(found_in("two", spans), ["UNEXPECTED"]);
+    // The second request taken for a part of the first.
+    let mut spans = two();
+    let first = spans[0].span_id;
+    for span in &mut spans[8..] {
+        span.trace_id = TraceId([1; 16]);
+        span.span_id.0[0] = 200;
+        for id in span
+            .parent_span_id
+            .iter_mut()
+            .chain(span.links.iter_mut().map(|l| &mut l.span_id))
+        {
+            id.0[0] = 200;
+        }
+        for link in &mut span.links {
+            link.trace_id = span.trace_id;
+        }
+    }
+    spans[8].parent_span_id = Some(first);
+    assert_eq!(found_in("two", spans), ["PARENT"]);
 }
