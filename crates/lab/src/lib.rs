@@ -14,9 +14,12 @@ mod diagnosis;
 mod environment;
 mod error;
 mod expect;
+mod exported;
+mod findings;
 mod forwarder;
 mod guide;
 mod lab;
+mod picture;
 mod subject;
 mod tls;
 
