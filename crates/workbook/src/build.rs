@@ -16,8 +16,7 @@ use crate::{
 /// Builds `step` and answers where its program is.
 pub fn build(step: &Step) -> Result<PathBuf, Error> {
     let package = step.package()?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command
         .current_dir(workspace())
         // Together with this command's own package: cargo unifies the features of
@@ -34,6 +33,19 @@ pub fn build(step: &Step) -> Result<PathBuf, Error> {
         .args(["--message-format", "json-render-diagnostics"])
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
+    let output = command.output().map_err(Error::NoCargo)?;
+    if !output.status.success() {
+        return Err(Error::DoesNotCompile(package));
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .find_map(|line| executable(line, &package))
+        .ok_or(Error::NoProgram(package))
+}
+
+/// The cargo that runs this command, without what it told it.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What cargo tells the program it runs is not for the cargo below.
     for (name, _) in env::vars_os() {
         let told = name.to_str().is_some_and(|name| {
@@ -43,14 +55,7 @@ pub fn build(step: &Step) -> Result<PathBuf, Error> {
             command.env_remove(name);
         }
     }
-    let output = command.output().map_err(Error::NoCargo)?;
-    if !output.status.success() {
-        return Err(Error::DoesNotCompile(package));
-    }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .find_map(|line| executable(line, &package))
-        .ok_or(Error::NoProgram(package))
+    command
 }
 
 /// The path in cargo's message about the program called `name`, if `line` is that.
