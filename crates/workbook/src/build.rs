@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -43,10 +44,18 @@ pub fn build(step: &Step) -> Result<PathBuf, Error> {
         .ok_or(Error::NoProgram(package))
 }
 
-/// The cargo that runs this command, without what it told it.
+/// The cargo that runs this command.
 pub fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What cargo tells the program it runs is not for the cargo below.
+    untold(
+        env::var_os("CARGO")
+            .unwrap_or_else(|| "cargo".into())
+            .as_ref(),
+    )
+}
+
+/// A program that doesn't hear what cargo told this one about its package.
+pub fn untold(program: &OsStr) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         let told = name.to_str().is_some_and(|name| {
             name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")

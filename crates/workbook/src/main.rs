@@ -159,10 +159,14 @@ enum Error {
     NoProgram(String),
     #[error(transparent)]
     Starter(#[from] starter::StarterError),
-    #[error("{0} is the finished code: `reset` takes a step; `git checkout solutions` restores these")]
+    #[error(
+        "{0} is the finished code: `reset` takes a step; `git checkout solutions` restores these"
+    )]
     NotAStep(String),
     #[error("`reset` asks first, and here is nobody to answer: add --yes")]
     NobodyToAsk,
+    #[error("the test of {0} did not end within {1:?}")]
+    TooLong(String, std::time::Duration),
     #[error("{error}; the step is half reset, all that it was is kept in {kept}")]
     HalfReset {
         error: starter::StarterError,

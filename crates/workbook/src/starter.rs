@@ -124,6 +124,16 @@ impl Workspace {
         path.display().to_string()
     }
 
+    /// Whether the starter of `step` is made by a patch.
+    pub fn is_patched(step: u8) -> bool {
+        !matches!(base(step), Base::Same)
+    }
+
+    /// What `step` is based on, as it is told to people.
+    pub fn base_name(&self, step: u8) -> String {
+        self.tell(&self.base_folder(step))
+    }
+
     /// The numbers of the steps that have a folder in steps/ or solutions/, in order.
     ///
     /// # Errors
@@ -132,7 +142,9 @@ impl Workspace {
         let mut steps = Vec::new();
         for folder in ["steps", "solutions"] {
             let folder = self.root.join(folder);
-            for entry in fs::read_dir(&folder).map_err(|error| self.failed("read", &folder, error))? {
+            for entry in
+                fs::read_dir(&folder).map_err(|error| self.failed("read", &folder, error))?
+            {
                 let entry = entry.map_err(|error| self.failed("read", &folder, error))?;
                 let name = entry.file_name();
                 let digits = name.to_str().and_then(|name| name.strip_prefix("step-"));
@@ -150,7 +162,7 @@ impl Workspace {
     /// If there is no patch for it, or if the patch doesn't fit what it is based on.
     pub fn starter(&self, step: u8) -> Result<Files, StarterError> {
         let base = self.base(step)?;
-        if matches!(self::base(step), Base::Same) {
+        if !Self::is_patched(step) {
             return Ok(base);
         }
         let path = self.patch(step);
@@ -179,7 +191,7 @@ impl Workspace {
     /// # Errors
     /// If one of them can't be read, or if the step has no patch.
     pub fn make_patch(&self, step: u8) -> Result<String, StarterError> {
-        if matches!(base(step), Base::Same) {
+        if !Self::is_patched(step) {
             return Err(StarterError::Unpatched(step));
         }
         patch::make(&self.base(step)?, &self.read(&self.step(step))?)
@@ -237,7 +249,7 @@ impl Workspace {
     fn bad_patch(&self, step: u8, error: PatchError) -> StarterError {
         StarterError::Patch {
             patch: self.tell(&self.patch(step)),
-            base: self.tell(&self.base_folder(step)),
+            base: self.base_name(step),
             error,
         }
     }
@@ -369,7 +381,7 @@ harness = false
     #[test]
     fn the_bases_are_the_solutions_before() {
         let workspace = Workspace::new(Some("/nowhere".into()));
-        let base = |step| workspace.tell(&workspace.base_folder(step));
+        let base = |step| workspace.base_name(step);
         assert_eq!(base(1), "solutions/step-01");
         assert_eq!(base(2), "solutions/step-01");
         assert_eq!(base(12), "solutions/step-11");
