@@ -90,9 +90,10 @@ fn check_one(workspace: &Workspace, step: u8) -> Result<Result<String, Vec<Probl
     Ok(Ok(match sources.to_write {
         0 => format!("starter and solution pass ({passed} tests), nothing to write"),
         lines => {
+            let noun = if lines == 1 { "line" } else { "lines" };
             let few = if lines < FEW_LINES { " (few)" } else { "" };
             format!(
-                "starter fails with {}, solution passes ({passed} tests), {lines} lines to write{few}",
+                "starter fails with {}, solution passes ({passed} tests), {lines} {noun} to write{few}",
                 failed_with.join(", ")
             )
         }
