@@ -25,6 +25,7 @@ enum Command {
     ///
     /// Edit steps/step-NN/src or Cargo.toml, then run this: the patch is the
     /// difference to what the step is based on, the solution of the step before.
+    #[command(verbatim_doc_comment)]
     Starters {
         /// Which steps [default: all]
         #[arg(value_name = "STEP")]
@@ -39,6 +40,7 @@ enum Command {
     /// step's title in its first line. At most 50 lines are left to write.
     ///
     /// 0: all is well. 1: something isn't. 2: it could not be found out.
+    #[command(verbatim_doc_comment)]
     Check {
         /// Which steps [default: all]
         #[arg(value_name = "STEP")]

@@ -1,9 +1,9 @@
 //! Builds a step's and its solution's tests and runs them.
 
 use std::{
-    io::IsTerminal,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
@@ -39,7 +39,7 @@ pub fn build(workspace: &Workspace, step: u8) -> Result<[Package; 2], Error> {
         .args(packages.iter().flat_map(|name| ["--package", name]))
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
-    if !std::io::stderr().is_terminal() {
+    if !io::stderr().is_terminal() {
         command.arg("--quiet");
     }
     let output = command.output().map_err(Error::NoCargo)?;
@@ -127,16 +127,81 @@ pub fn run(workspace: &Workspace, folder: &Path, program: &Path) -> Result<(Said
         .env("INSTA_UPDATE", "no")
         .env("INSTA_WORKSPACE_ROOT", workspace.root())
         .stdin(Stdio::null());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let output = runtime.block_on(async {
-        let mut command = tokio::process::Command::from(command);
-        let output = command.kill_on_drop(true).output();
-        tokio::time::timeout(DEADLINE, output).await
-    });
-    let output = output.map_err(|_| Error::TooLong(workspace.tell(folder), DEADLINE))??;
+    let output = output_within(command, DEADLINE)?
+        .ok_or_else(|| Error::TooLong(workspace.tell(folder), DEADLINE))?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok((verdict::read(&text, output.status.code()), text))
+}
+
+/// What a program printed and how it ended; `None` if it had to be killed because it
+/// ran for longer than `deadline`.
+fn output_within(command: Command, deadline: Duration) -> io::Result<Option<Output>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut command = tokio::process::Command::from(command);
+        let output = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .output();
+        tokio::time::timeout(deadline, output)
+            .await
+            .ok()
+            .transpose()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_does_not_end_is_ended() {
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        let output = output_within(command, Duration::from_millis(50)).unwrap();
+        assert!(output.is_none());
+        let mut command = Command::new("echo");
+        command.arg("said");
+        let output = output_within(command, Duration::from_secs(60)).unwrap();
+        assert_eq!(output.unwrap().stdout, b"said\n");
+    }
+
+    #[test]
+    fn messages_are_told_apart_by_package() {
+        let message = |manifest: &str, level: &str, spans: &str, rendered: &str| {
+            format!(
+                r#"{{"reason":"compiler-message","manifest_path":"{manifest}","message":{{"level":"{level}","spans":{spans},"rendered":"{rendered}"}}}}"#
+            )
+        };
+        let test = |name: &str, kind: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml","target":{{"name":"{name}","kind":["{kind}"]}},"executable":"/t/{name}"}}"#
+            )
+        };
+        let messages = [
+            message("/w/a/Cargo.toml", "warning", "[1]", "unused"),
+            message("/w/a/Cargo.toml", "warning", "[1]", "unused"),
+            message("/w/a/Cargo.toml", "warning", "[]", "1 warning emitted"),
+            message("/w/b/Cargo.toml", "error", "[1]", "wrong"),
+            test("behaviour", "test"),
+            test("a", "bin"),
+            test("check", "test"),
+            "no JSON".to_owned(),
+        ]
+        .join("\n");
+        let a = package(&messages, Path::new("/w/a/Cargo.toml"));
+        assert_eq!((a.warnings, a.errors), (vec!["unused".to_owned()], vec![]));
+        let tests = [("check", "/t/check"), ("behaviour", "/t/behaviour")];
+        assert_eq!(
+            a.tests,
+            tests.map(|(name, path)| (name.to_owned(), path.into()))
+        );
+        let b = package(&messages, Path::new("/w/b/Cargo.toml"));
+        assert_eq!((b.warnings, b.errors), (vec![], vec!["wrong".to_owned()]));
+        assert!(b.tests.is_empty());
+    }
 }

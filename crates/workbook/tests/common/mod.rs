@@ -136,6 +136,9 @@ impl Fixture {
             .arg(&self.root)
             .env("CARGO_TARGET_DIR", self.path("target"))
             .env("CARGO_NET_OFFLINE", "true")
+            // `-D warnings` would make errors of what is to be found as a warning.
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .stdin(Stdio::null())
             .output()
             .unwrap();
