@@ -10,7 +10,7 @@ use broker::Broker;
 use lapin::{
     Channel, Connection, ConnectionProperties,
     options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
     uri::{AMQPScheme, AMQPUri},
 };
 
@@ -200,6 +200,22 @@ pub struct Message {
     pub delivery_mode: Option<u8>,
     /// The property `headers`.
     pub headers: FieldTable,
+}
+
+impl Message {
+    /// Its headers, one a line, sorted, with their AMQP types.
+    pub fn headers_as_text(&self) -> String {
+        let lines = self.headers.inner().iter().map(|(key, value)| {
+            let value = match value {
+                AMQPValue::LongString(text) => {
+                    format!("long string {:?}", String::from_utf8_lossy(text.as_bytes()))
+                }
+                other => format!("{other:?}"),
+            };
+            format!("{key}: {value}")
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
 }
 
 fn parse(url: &str) -> Result<AMQPUri, LabError> {

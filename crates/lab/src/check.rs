@@ -1,7 +1,6 @@
 //! Runs the checks of a step.
 
 use std::{
-    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -11,10 +10,12 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use otlp::{Order, Rules};
 
 use crate::{
+    causes::Select,
     contract::StepContract,
     diagnosis::{Diagnosis, difference, expected_and_got},
     environment,
     error::LabError,
+    guide::{Guide, Home},
     lab::{Lab, LabConfig, Recording, Response},
     subject::Program,
 };
@@ -27,16 +28,17 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many tests run at a time, unless `--test-threads` says otherwise.
 const TEST_THREADS: usize = 6;
 
-/// Where a check stands and what it checks. Made by [`check!`](crate::check!).
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Home {
-    pub manifest_dir: &'static str,
-    pub file: &'static str,
-    pub binary: &'static str,
-}
-
-/// Makes the check of a step: `lab::check!("01", "Meet tier1")`.
+/// Makes the check of a step:
+///
+/// ```text
+/// lab::check!("05", "Requests out")
+///     .chapter("05-requests-out")
+///     .otherwise("http.rs", 1)
+///     .todo((Kind::Status, SpanType::HttpClient), "http.rs", 3)
+///     .cause((Kind::InjectParent, SpanType::HttpClient), "http.rs", 2, "Why.")
+///     .test("fast", fast)
+///     .run()
+/// ```
 ///
 /// The program under test is the binary of the package that the check is compiled
 /// for, be it the starter or the solution, unless TIER1_CMD names another.
@@ -49,6 +51,7 @@ macro_rules! check {
             $crate::Home {
                 manifest_dir: env!("CARGO_MANIFEST_DIR"),
                 file: file!(),
+                package: env!("CARGO_PKG_NAME"),
                 binary: env!(concat!("CARGO_BIN_EXE_", env!("CARGO_PKG_NAME"))),
             },
         )
@@ -98,9 +101,8 @@ pub type Test = fn(&Case) -> Outcome;
 
 /// The tests of one step.
 pub struct Check {
-    step: &'static str,
     title: &'static str,
-    home: Home,
+    guide: Guide,
     tests: Vec<(&'static str, Test)>,
 }
 
@@ -108,11 +110,55 @@ impl Check {
     #[doc(hidden)]
     pub fn new(step: &'static str, title: &'static str, home: Home) -> Self {
         Self {
-            step,
             title,
-            home,
+            guide: Guide::new(step, home),
             tests: Vec::new(),
         }
+    }
+
+    /// The file of the step's chapter, without its ending: `05-requests-out`. Findings
+    /// then name their anchor in it, and the command for a hint.
+    #[must_use]
+    pub fn chapter(mut self, chapter: &'static str) -> Self {
+        self.guide.chapter = Some(chapter);
+        self
+    }
+
+    /// The `service.name` of the program under test; `tier1-service` unless said.
+    #[must_use]
+    pub fn subject(mut self, service: &'static str) -> Self {
+        self.guide.subject = service;
+        self
+    }
+
+    /// Where such a finding is mended: the file in `src/` and the number of the TODO
+    /// there. The cause is the one that holds in any step.
+    #[must_use]
+    pub fn todo(mut self, finding: impl Into<Select>, file: &'static str, todo: u8) -> Self {
+        let place = Some((file, todo));
+        self.guide.causes.add(finding.into(), place, None);
+        self
+    }
+
+    /// What causes such a finding in this step, and where it is mended.
+    #[must_use]
+    pub fn cause(
+        mut self,
+        finding: impl Into<Select>,
+        file: &'static str,
+        todo: u8,
+        cause: &'static str,
+    ) -> Self {
+        let place = Some((file, todo));
+        self.guide.causes.add(finding.into(), place, Some(cause));
+        self
+    }
+
+    /// Where to look for all findings that have no place of their own.
+    #[must_use]
+    pub fn otherwise(mut self, file: &'static str, todo: u8) -> Self {
+        self.guide.causes.otherwise((file, todo));
+        self
     }
 
     /// Adds a test.
@@ -139,7 +185,7 @@ impl Check {
         match self.prepare() {
             Ok(case) => self.run_with(&arguments, case),
             Err(error) => {
-                eprintln!("step {}: {error}", self.step);
+                eprintln!("step {}: {error}", self.guide.step);
                 ExitCode::from(2)
             }
         }
@@ -147,13 +193,13 @@ impl Check {
 
     fn prepare(&self) -> Result<Case, LabError> {
         environment::clean(&[])?;
+        let program = Program::from_env()?;
         Ok(Case {
-            step: self.step,
-            home: self.home,
-            program: match Program::from_env()? {
-                Some(program) => program,
-                None => Program::tier1(self.home.binary),
-            },
+            guide: Arc::new(Guide {
+                own_program: program.is_none(),
+                ..self.guide.clone()
+            }),
+            program: program.unwrap_or_else(|| Program::tier1(self.guide.home.binary)),
             config: LabConfig {
                 queue_timeout: QUEUE_TIMEOUT,
                 ..LabConfig::from_env()?
@@ -164,7 +210,7 @@ impl Check {
 
     fn run_with(self, arguments: &Arguments, case: Case) -> ExitCode {
         if !arguments.list {
-            println!("\nstep {}  {}", self.step, self.title);
+            println!("\nstep {}  {}", self.guide.step, self.title);
             println!("{}", case.config.broker.describe());
         }
         let shown = case.shown.clone();
@@ -179,7 +225,7 @@ impl Check {
                         Failure::Lab(error) => Failed::from(format!(
                             "✗ {error}  [W{}-LAB]\n  next      this is about the surroundings, \
                              not about your code\n",
-                            case.step
+                            case.guide.step
                         )),
                     })
                 })
@@ -198,8 +244,7 @@ impl Check {
 /// What a test works with.
 #[derive(Clone)]
 pub struct Case {
-    step: &'static str,
-    home: Home,
+    guide: Arc<Guide>,
     program: Program,
     config: LabConfig,
     shown: Arc<Mutex<Vec<String>>>,
@@ -218,7 +263,7 @@ impl Case {
 
     /// The step's number.
     pub fn step(&self) -> u8 {
-        self.step.parse().unwrap_or(u8::MAX)
+        self.guide.step.parse().unwrap_or(u8::MAX)
     }
 
     /// The whole system with the program under test in it.
@@ -245,11 +290,13 @@ impl Case {
 
     /// A finding of this step: `kind` completes the id.
     pub fn diagnosis(&self, kind: &str, sentence: impl Into<String>) -> Diagnosis {
-        Diagnosis {
-            id: format!("W{}-{kind}", self.step),
-            sentence: sentence.into(),
-            ..Diagnosis::default()
-        }
+        self.guide.named(kind, sentence)
+    }
+
+    /// [`Diagnosis::next`] for a finding that is mended in this file of `src/`, at the
+    /// TODO of this number.
+    pub fn next(&self, file: &'static str, todo: u8) -> Option<String> {
+        self.guide.next(Some((file, todo)))
     }
 
     /// A finding of this step with what was expected and what came.
@@ -329,7 +376,7 @@ impl Case {
         if std::env::var_os("INSTA_CARGO_INSTA").is_some() {
             return Ok(got);
         }
-        let path = self.snapshot_path(name);
+        let path = self.guide.snapshot_path(name);
         let expected = match std::fs::read_to_string(&path) {
             Ok(text) => snapshot_contents(&text).to_owned(),
             Err(error) => {
@@ -347,7 +394,7 @@ impl Case {
             detail: difference(&expected, &got),
             next: Some(format!(
                 "the whole of what is expected: {}",
-                self.relative(&path)
+                self.guide.relative(&path)
             )),
             ..self.diagnosis(
                 "TRACE",
@@ -355,30 +402,6 @@ impl Case {
             )
         }
         .into())
-    }
-
-    fn snapshot_path(&self, name: &str) -> PathBuf {
-        // `file!()` is relative to the workspace, two levels above the package. For
-        // a solution it leads to the starter's check: both have the same snapshots.
-        let workspace = Path::new(self.home.manifest_dir).join("../..");
-        let check = workspace.join(self.home.file);
-        check
-            .with_file_name("snapshots")
-            .join(format!("check__{name}.snap"))
-    }
-
-    fn relative(&self, path: &Path) -> String {
-        let workspace = Path::new(self.home.manifest_dir)
-            .join("../..")
-            .canonicalize();
-        match (workspace, path.canonicalize()) {
-            (Ok(workspace), Ok(path)) => path
-                .strip_prefix(workspace)
-                .unwrap_or(&path)
-                .display()
-                .to_string(),
-            _ => path.display().to_string(),
-        }
     }
 }
 

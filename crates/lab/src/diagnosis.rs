@@ -5,7 +5,7 @@ use std::fmt;
 
 use similar::{ChangeTag, TextDiff};
 
-/// One finding of a check.
+/// One finding of a check, and those that follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnosis {
     /// A stable name of the kind of finding, such as `W06-PARENT`; the book has an
@@ -19,22 +19,92 @@ pub struct Diagnosis {
     pub cause: Option<String>,
     /// What to look at or to type next.
     pub next: Option<String>,
+    /// The command that gives a hint.
+    pub hint: Option<String>,
+    /// Where the book tells of it.
+    pub book: Option<String>,
+    /// What else was found, less telling than this.
+    pub more: Vec<Diagnosis>,
+}
+
+/// How many columns a line has, at most.
+pub(crate) const WIDTH: usize = 80;
+
+/// Where the text behind `expected`, `cause`, … begins.
+pub(crate) const COLUMN: usize = 12;
+
+/// How many findings are told with all that is known about them, and how many in all;
+/// the rest is counted. Who mends one thing sees the next.
+const WHOLE: usize = 2;
+const SHOWN: usize = 5;
+
+impl Diagnosis {
+    fn title(&self) -> String {
+        format!("✗ {}  [{}]", self.sentence, self.id)
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.title())?;
+        for line in self.detail.lines() {
+            writeln!(f, "  {line}")?;
+        }
+        let notes = [
+            ("cause", &self.cause),
+            ("next", &self.next),
+            ("hint", &self.hint),
+            ("book", &self.book),
+        ];
+        for (word, note) in notes {
+            let Some(note) = note else { continue };
+            for (number, line) in wrapped(note, WIDTH - COLUMN).iter().enumerate() {
+                let word = if number == 0 { word } else { "" };
+                writeln!(f, "  {word:<9} {line}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "✗ {}  [{}]", self.sentence, self.id)?;
-        for line in self.detail.lines() {
-            writeln!(f, "  {line}")?;
+        self.write(f)?;
+        for more in self.more.iter().take(WHOLE - 1) {
+            writeln!(f)?;
+            more.write(f)?;
         }
-        if let Some(cause) = &self.cause {
-            writeln!(f, "  cause     {cause}")?;
+        let rest = self.more.iter().skip(WHOLE - 1);
+        for (number, more) in rest.take(SHOWN - WHOLE).enumerate() {
+            if number == 0 {
+                writeln!(f)?;
+            }
+            writeln!(f, "{}", more.title())?;
         }
-        if let Some(next) = &self.next {
-            writeln!(f, "  next      {next}")?;
+        match self.more.len().saturating_sub(SHOWN - 1) {
+            0 => Ok(()),
+            more => writeln!(f, "… and {more} more"),
         }
-        Ok(())
     }
+}
+
+/// `text` in lines of at most `width` characters, but for words that are longer.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        match lines.last_mut() {
+            Some(line) if used + 1 + length <= width => {
+                line.push(' ');
+                line.push_str(word);
+                used += 1 + length;
+            }
+            _ => {
+                lines.push(word.to_owned());
+                used = length;
+            }
+        }
+    }
+    lines
 }
 
 /// Two values in the form of [`Diagnosis::detail`].
