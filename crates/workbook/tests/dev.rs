@@ -1,5 +1,7 @@
 //! `cargo workbook dev`, on a small workbook of two steps.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod common;
 
 use common::{Fixture, GIVEN, SOLUTION_02};

@@ -1,5 +1,7 @@
 //! `cargo workbook reset`, on a small workbook of two steps.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 #[allow(dead_code)]
 mod common;
 
