@@ -165,8 +165,8 @@ enum Error {
     NotAStep(String),
     #[error("`reset` asks first, and here is nobody to answer: add --yes")]
     NobodyToAsk,
-    #[error("the test of {0} did not end within {1:?}")]
-    TooLong(String, std::time::Duration),
+    #[error("it did not end within {0:?}")]
+    TooLong(std::time::Duration),
     #[error("{error}; the step is half reset, all that it was is kept in {kept}")]
     HalfReset {
         error: starter::StarterError,

@@ -42,10 +42,42 @@ fn patches_are_written_and_starters_proved() {
     );
 }
 
-/// Each token of a solution is held by something: the patch that follows, the files
-/// in steps/ that it must give, or the check.
+/// Each token of a solution is held by something: the patch that follows it, the files
+/// in steps/ that the patch must give, or the check.
 #[test]
 fn a_changed_token_of_a_solution_is_found() {
+    let workbook = Fixture::new("tokens");
+    for file in [
+        "solutions/step-01/src/main.rs",
+        "solutions/step-01/Cargo.toml",
+        "solutions/step-02/src/given.rs",
+    ] {
+        let before = workbook.read(file);
+        // The solution's name and its further tests are its own.
+        let shared = before
+            .split("\n[[test]]\nname = \"behaviour\"")
+            .next()
+            .unwrap();
+        let mut tokens = 0;
+        for (at, _) in shared.match_indices(|c: char| c.is_alphanumeric()) {
+            let starts = !shared[..at].ends_with(|c: char| c.is_alphanumeric());
+            if !starts {
+                continue;
+            }
+            tokens += 1;
+            let changed = format!("{}x{}", &before[..at], &before[at..]);
+            workbook.write(file, &changed);
+            let said = workbook.finds(&["dev", "check", "2"]);
+            assert!(said.starts_with("step 02  ✗ "), "{changed}: {said}");
+        }
+        assert!(tokens > 5, "{file} has {tokens} tokens");
+        workbook.write(file, &before);
+    }
+    workbook.succeeds(&["dev", "check", "2"]);
+}
+
+#[test]
+fn a_changed_token_is_told_where_it_shows() {
     let workbook = Fixture::new("token");
     for (file, from, to, found) in [
         // Near what the patch changes: it doesn't apply.

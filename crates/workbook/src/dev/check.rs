@@ -68,7 +68,13 @@ fn check_one(workspace: &Workspace, step: u8) -> Result<Result<String, Vec<Probl
         };
         for (test, program) in tests {
             let what = format!("{}'s {test}", workspace.tell(&folder));
-            let (said, output) = programs::run(workspace, &folder, program)?;
+            let (said, output) = match programs::run(workspace, &folder, program) {
+                Err(error @ Error::TooLong(..)) => {
+                    problems.push(Problem::code(format!("{what}: {error}")));
+                    continue;
+                }
+                other => other?,
+            };
             // Step 01 has nothing to write and passes as it is.
             let result = if is_starter && sources.to_write > 0 {
                 said.must_fail(&what, step)
