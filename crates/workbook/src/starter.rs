@@ -323,6 +323,17 @@ fn manifest_as_step(manifest: &str, from: u8, step: u8) -> String {
     text
 }
 
+/// What a manifest of a starter has in common with that of its solution: all but
+/// comments and `[lints]`, since a starter allows what its stubs don't use yet.
+pub fn without_lints(manifest: &str) -> String {
+    tables(manifest)
+        .into_iter()
+        .filter(|table| !table.starts_with("[lints"))
+        .flat_map(str::lines)
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
+        .fold(String::new(), |text, line| text + line + "\n")
+}
+
 /// A manifest cut before each header.
 fn tables(manifest: &str) -> Vec<&str> {
     let mut cuts: Vec<_> = manifest
@@ -376,6 +387,16 @@ path = "tests/check.rs"
 harness = false
 "#;
         assert_eq!(manifest_as_step(SOLUTION, 4, 5), expected);
+    }
+
+    #[test]
+    fn lints_and_comments_are_a_starters_own() {
+        let [one, other] = [
+            "[package]\n# Why.\n[lints.rust]\ndead_code = \"allow\"\n\n[[bin]]\nname = \"x\"\n",
+            "[package]\n\n[lints]\nworkspace = true\n\n[[bin]]\nname = \"x\"\n",
+        ];
+        assert_eq!(without_lints(one), without_lints(other));
+        assert_eq!(without_lints(one), "[package]\n[[bin]]\nname = \"x\"\n");
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn a_changed_token_is_told_where_it_shows() {
             "greeting()",
             "greeting( )",
             "step 02  ✗ steps/step-02/src/given.rs holds no TODO, so it is given and must be as \
-             in the solution: line 3 differs",
+             in the solution: `pub fn greeting() -> &'static str {` is not there",
         ),
         (
             "solutions/step-02/src/main.rs",

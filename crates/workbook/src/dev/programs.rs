@@ -127,7 +127,7 @@ pub fn run(workspace: &Workspace, folder: &Path, program: &Path) -> Result<(Said
         .env("INSTA_UPDATE", "no")
         .env("INSTA_WORKSPACE_ROOT", workspace.root())
         .stdin(Stdio::null());
-    let output = output_within(command, DEADLINE)?.ok_or_else(|| Error::TooLong(DEADLINE))?;
+    let output = output_within(command, DEADLINE)?.ok_or(Error::TooLong(DEADLINE))?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok((verdict::read(&text, output.status.code()), text))

@@ -1,8 +1,10 @@
 //! What can be said of a step's files without running them.
 
+use std::borrow::Cow;
+
 use crate::{
     patch::{self, Files},
-    starter::{StarterError, Workspace},
+    starter::{self, StarterError, Workspace},
 };
 
 /// More than this is no step of some twenty minutes.
@@ -89,22 +91,26 @@ fn compare(workspace: &Workspace, step: u8, there: &Files, solution: &Files) -> 
             file(workspace, step, "Cargo.toml")
         ));
     }
+    let mut to_write = 0;
     for path in paths(there, solution) {
         let file = file(workspace, step, path);
         let mut wrong = |why: String| sources.problems.push(format!("{file} {why}"));
         let (starter, solution) = (there.get(path), solution.get(path));
         match (starter, solution) {
             (Some(starter), Some(solution)) => {
-                if !starter.contains(TODO) && starter != solution {
+                let given = !starter.contains(TODO);
+                let (starter, solution) = in_common(path, starter, solution);
+                if given && starter != solution {
                     wrong(format!(
-                        "holds no {TODO}, so it is given and must be as in the solution: line {} differs",
-                        first_difference(starter, solution)
+                        "holds no {TODO}, so it is given and must be as in the solution: {}",
+                        different_line(&starter, &solution)
                     ));
                 }
+                to_write += patch::lines_written(&starter, &solution);
             }
             (Some(_), None) => wrong("is not in the solution".to_owned()),
             (None, _) => {
-                wrong("is in the solution only: the reader would have to make it".to_owned())
+                wrong("is in the solution only: the reader would have to make it".to_owned());
             }
         }
         if solution.is_some_and(|text| text.contains(TODO)) {
@@ -123,10 +129,8 @@ fn compare(workspace: &Workspace, step: u8, there: &Files, solution: &Files) -> 
                 ));
             }
         }
-        if let (Some(starter), Some(solution)) = (starter, solution) {
-            sources.to_write += patch::lines_written(starter, solution);
-        }
     }
+    sources.to_write = to_write;
     if sources.to_write > MOST_LINES {
         sources.problems.push(format!(
             "{} lines are left to write, {MOST_LINES} is the most",
@@ -155,6 +159,25 @@ fn paths<'a>(one: &'a Files, other: &'a Files) -> Vec<&'a str> {
     paths.sort_unstable();
     paths.dedup();
     paths
+}
+
+/// What must be equal in a file that is given, and can be written in one that isn't.
+fn in_common<'a>(path: &str, starter: &'a str, solution: &'a str) -> (Cow<'a, str>, Cow<'a, str>) {
+    if path == "Cargo.toml" {
+        let [starter, solution] = [starter, solution].map(starter::without_lints);
+        (starter.into(), solution.into())
+    } else {
+        (starter.into(), solution.into())
+    }
+}
+
+/// The first line in which two texts differ, as it is in the first of them.
+fn different_line(one: &str, other: &str) -> String {
+    let number = first_difference(one, other);
+    match one.lines().nth(number - 1) {
+        Some(line) => format!("`{}` is not there", line.trim()),
+        None => "more follows there".to_owned(),
+    }
 }
 
 /// The number of the first line in which two texts differ.
@@ -202,7 +225,7 @@ mod tests {
         let found = problems(&starter, &solution);
         assert!(
             found.starts_with("steps/step-02/src/given.rs holds no TODO")
-                && found.ends_with("line 2 differs"),
+                && found.ends_with(": `fn say() {}` is not there"),
             "{found}"
         );
     }
