@@ -216,6 +216,17 @@ impl Message {
         });
         lines.collect::<Vec<_>>().join("\n")
     }
+
+    /// The header `name` as text, if it is one.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let text = match self.headers.inner().get(name)? {
+            AMQPValue::LongString(text) => text.to_string(),
+            AMQPValue::ShortString(text) => text.to_string(),
+            AMQPValue::ByteArray(bytes) => String::from_utf8_lossy(bytes.as_slice()).into_owned(),
+            _ => return None,
+        };
+        Some(text)
+    }
 }
 
 fn parse(url: &str) -> Result<AMQPUri, LabError> {

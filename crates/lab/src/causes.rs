@@ -154,8 +154,42 @@ impl Select {
     }
 }
 
-/// A place in the reader's code: the file in `src/` and the TODO's number.
-pub(crate) type Place = (&'static str, u8);
+/// A place in the reader's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// From the package's folder on.
+    pub(crate) folder: &'static str,
+    pub(crate) file: &'static str,
+    pub(crate) todo: Option<u8>,
+}
+
+impl Place {
+    /// A TODO in `src/`.
+    pub(crate) const fn todo(file: &'static str, todo: u8) -> Self {
+        Self {
+            folder: "src",
+            file,
+            todo: Some(todo),
+        }
+    }
+
+    /// Where findings of this kind are mended, whichever step it is.
+    fn general(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Versions => Some(Self {
+                folder: "",
+                file: "Cargo.toml",
+                todo: None,
+            }),
+            Kind::Nothing | Kind::Endpoint | Kind::Late | Kind::Service => Some(Self {
+                folder: "src",
+                file: "telemetry.rs",
+                todo: None,
+            }),
+            _ => None,
+        }
+    }
+}
 
 /// What a check says about a kind of finding.
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +203,7 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Causes {
     entries: Vec<Entry>,
+    named: Vec<(&'static str, Place, &'static str)>,
     otherwise: Option<Place>,
 }
 
@@ -184,6 +219,19 @@ impl Causes {
             place,
             cause,
         });
+    }
+
+    pub(crate) fn add_named(&mut self, kind: &'static str, place: Place, cause: &'static str) {
+        self.named.push((kind, place, cause));
+    }
+
+    /// The same for a finding that the check itself names.
+    pub(crate) fn of_named(&self, kind: &str) -> (Option<&'static str>, Option<Place>) {
+        let named = self.named.iter().find(|(named, ..)| *named == kind);
+        match named {
+            Some((_, place, cause)) => (Some(*cause), Some(*place)),
+            None => (None, self.otherwise),
+        }
     }
 
     pub(crate) fn otherwise(&mut self, place: Place) {
@@ -203,7 +251,16 @@ impl Causes {
         fitting.sort_by_key(|entry| std::cmp::Reverse(entry.select.precision()));
         let cause = fitting.iter().find_map(|entry| entry.cause);
         let place = fitting.iter().find_map(|entry| entry.place);
-        (cause.or_else(|| general(about)), place.or(self.otherwise))
+        {
+            let general_place = Place::general(about.kind);
+            // In the step whose work it is, its TODO.
+            let place = place.or(match (general_place, self.otherwise) {
+                (Some(general), Some(place)) if general.file == place.file => Some(place),
+                (Some(general), _) => Some(general),
+                (None, otherwise) => otherwise,
+            });
+            (cause.or_else(|| general(about)), place)
+        }
     }
 }
 
@@ -244,6 +301,10 @@ fn general(about: &About<'_>) -> Option<&'static str> {
              a span."
         }
         (Kind::Unexpected, _) => "Something makes a span that the chapter doesn't ask for.",
+        (Kind::Name, Some(HttpServer)) if about.attribute == Some("http.route") => {
+            "The layer sits around the router, where the route is not known yet: put it on \
+             with `Router::layer`, after the routes."
+        }
         (Kind::Name, Some(HttpServer)) => {
             "The name is method and route (`MatchedPath`), or the method alone. A raw path \
              has as many values as callers like."
@@ -300,8 +361,8 @@ fn general(about: &About<'_>) -> Option<&'static str> {
             "`error.type` is there if and only if the status is Error."
         }
         (Kind::Attribute, Some(HttpServer)) if about.attribute == Some("http.route") => {
-            "The layer sits around the router, where the route is not known yet. On a path \
-             that no route matches there is none."
+            "It is in the request's extensions as `MatchedPath`, if the layer is put on after \
+             the routes. On a path that no route matches there is none."
         }
         (Kind::Attribute, _) => "The attribute is not set on this span.",
         (Kind::Value, _) => "The attribute is set, but to something else.",
@@ -346,25 +407,38 @@ mod tests {
         let mut causes = Causes::default();
         let it = about(Kind::Type, SpanType::HttpClient, "server.port");
         assert_eq!(causes.of(&it), (general(&it), None));
-        causes.otherwise(("main.rs", 1));
+        causes.otherwise(Place::todo("main.rs", 1));
         causes.add(
             (Kind::Type, SpanType::HttpClient).into(),
-            Some(("http.rs", 2)),
+            Some(Place::todo("http.rs", 2)),
             None,
         );
-        causes.add(Kind::Type.into(), Some(("queue.rs", 3)), Some("coarse"));
-        assert_eq!(causes.of(&it), (Some("coarse"), Some(("http.rs", 2))));
+        causes.add(
+            Kind::Type.into(),
+            Some(Place::todo("queue.rs", 3)),
+            Some("coarse"),
+        );
+        assert_eq!(
+            causes.of(&it),
+            (Some("coarse"), Some(Place::todo("http.rs", 2)))
+        );
         let exact = (Kind::Type, SpanType::HttpClient, "server.port");
         causes.add(exact.into(), None, Some("exact"));
-        assert_eq!(causes.of(&it), (Some("exact"), Some(("http.rs", 2))));
+        assert_eq!(
+            causes.of(&it),
+            (Some("exact"), Some(Place::todo("http.rs", 2)))
+        );
         causes.add(exact.into(), None, Some("later"));
         assert_eq!(causes.of(&it).0, Some("later"));
         let other = about(Kind::Type, SpanType::Publish, "server.port");
-        assert_eq!(causes.of(&other), (Some("coarse"), Some(("queue.rs", 3))));
+        assert_eq!(
+            causes.of(&other),
+            (Some("coarse"), Some(Place::todo("queue.rs", 3)))
+        );
         let another = about(Kind::Link, SpanType::Publish, "");
         assert_eq!(
             causes.of(&another),
-            (general(&another), Some(("main.rs", 1)))
+            (general(&another), Some(Place::todo("main.rs", 1)))
         );
     }
 }

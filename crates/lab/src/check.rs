@@ -1,20 +1,23 @@
 //! Runs the checks of a step.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use otlp::{Order, Rules};
+use otlp::{Expected, Internal, Order, Rules, SpanKind};
 
 use crate::{
-    causes::Select,
+    broker_choice::Message,
+    causes::{Place, Select},
     contract::StepContract,
-    diagnosis::{Diagnosis, difference, expected_and_got},
+    diagnosis::{Diagnosis, expected_and_got},
     environment,
     error::LabError,
+    exported, findings,
     guide::{Guide, Home},
     lab::{Lab, LabConfig, Recording, Response},
     subject::Program,
@@ -135,7 +138,7 @@ impl Check {
     /// there. The cause is the one that holds in any step.
     #[must_use]
     pub fn todo(mut self, finding: impl Into<Select>, file: &'static str, todo: u8) -> Self {
-        let place = Some((file, todo));
+        let place = Some(Place::todo(file, todo));
         self.guide.causes.add(finding.into(), place, None);
         self
     }
@@ -149,15 +152,30 @@ impl Check {
         todo: u8,
         cause: &'static str,
     ) -> Self {
-        let place = Some((file, todo));
+        let place = Some(Place::todo(file, todo));
         self.guide.causes.add(finding.into(), place, Some(cause));
+        self
+    }
+
+    /// What causes a finding that the check itself names (the end of its id, `CONSOLE`),
+    /// and where it is mended.
+    #[must_use]
+    pub fn named(
+        mut self,
+        kind: &'static str,
+        file: &'static str,
+        todo: u8,
+        cause: &'static str,
+    ) -> Self {
+        let place = Place::todo(file, todo);
+        self.guide.causes.add_named(kind, place, cause);
         self
     }
 
     /// Where to look for all findings that have no place of their own.
     #[must_use]
     pub fn otherwise(mut self, file: &'static str, todo: u8) -> Self {
-        self.guide.causes.otherwise((file, todo));
+        self.guide.causes.otherwise(Place::todo(file, todo));
         self
     }
 
@@ -191,9 +209,21 @@ impl Check {
         }
     }
 
+    /// A case that starts nothing, to look at recordings.
+    ///
+    /// # Errors
+    /// If WORKBOOK_BROKER or WORKBOOK_AMQP_URL can't be used.
+    #[doc(hidden)]
+    pub fn offline(&self) -> Result<Case, LabError> {
+        self.case(None)
+    }
+
     fn prepare(&self) -> Result<Case, LabError> {
         environment::clean(&[])?;
-        let program = Program::from_env()?;
+        self.case(Program::from_env()?)
+    }
+
+    fn case(&self, program: Option<Program>) -> Result<Case, LabError> {
         Ok(Case {
             guide: Arc::new(Guide {
                 own_program: program.is_none(),
@@ -214,14 +244,15 @@ impl Check {
             println!("{}", case.config.broker.describe());
         }
         let shown = case.shown.clone();
+        let told = Told::default();
         let trials = self
             .tests
             .into_iter()
             .map(|(name, test)| {
-                let case = case.clone();
+                let (case, told) = (case.clone(), told.clone());
                 Trial::test(name, move || {
                     test(&case).map_err(|failure| match failure {
-                        Failure::Diagnosis(diagnosis) => Failed::from(diagnosis.to_string()),
+                        Failure::Diagnosis(diagnosis) => Failed::from(told.tell(name, &diagnosis)),
                         Failure::Lab(error) => Failed::from(format!(
                             "✗ {error}  [W{}-LAB]\n  next      this is about the surroundings, \
                              not about your code\n",
@@ -238,6 +269,24 @@ impl Check {
             }
         }
         conclusion.exit_code()
+    }
+}
+
+/// Which findings were told, and by which test. What is missing is missing in most
+/// tests of a check: the reader is told it once in full.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<HashMap<String, &'static str>>>);
+
+impl Told {
+    fn tell(&self, test: &'static str, diagnosis: &Diagnosis) -> String {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = *told.entry(diagnosis.id.clone()).or_insert(test);
+        if first == test {
+            diagnosis.to_string()
+        } else {
+            let (sentence, id) = (&diagnosis.sentence, &diagnosis.id);
+            format!("✗ {sentence}  [{id}]\n  told in full by `{first}`\n")
+        }
     }
 }
 
@@ -263,7 +312,7 @@ impl Case {
 
     /// The step's number.
     pub fn step(&self) -> u8 {
-        self.guide.step.parse().unwrap_or(u8::MAX)
+        self.guide.number()
     }
 
     /// The whole system with the program under test in it.
@@ -296,7 +345,7 @@ impl Case {
     /// [`Diagnosis::next`] for a finding that is mended in this file of `src/`, at the
     /// TODO of this number.
     pub fn next(&self, file: &'static str, todo: u8) -> Option<String> {
-        self.guide.next(Some((file, todo)))
+        self.guide.next(Some(Place::todo(file, todo)))
     }
 
     /// A finding of this step with what was expected and what came.
@@ -371,38 +420,159 @@ impl Case {
     /// Compares with the snapshot `name`; answers the text, for insta.
     #[doc(hidden)]
     pub fn compare(&self, name: &str, recording: &Recording) -> Result<String, Failure> {
-        let got = self.normalised(recording);
         // Set by `cargo insta test`: a maintainer wants insta's own way.
         if std::env::var_os("INSTA_CARGO_INSTA").is_some() {
-            return Ok(got);
+            return Ok(self.normalised(recording));
         }
-        let path = self.guide.snapshot_path(name);
-        let expected = match std::fs::read_to_string(&path) {
-            Ok(text) => snapshot_contents(&text).to_owned(),
-            Err(error) => {
-                return Err(LabError::part(
-                    "the snapshot",
-                    format!("can't read {}: {error}", path.display()),
-                )
-                .into());
-            }
-        };
-        if expected.trim_end() == got.trim_end() {
-            return Ok(got);
-        }
-        Err(Diagnosis {
-            detail: difference(&expected, &got),
-            next: Some(format!(
-                "the whole of what is expected: {}",
-                self.guide.relative(&path)
-            )),
-            ..self.diagnosis(
-                "TRACE",
-                format!("the traces of `{name}` are not as expected"),
-            )
-        }
-        .into())
+        self.diagnose(name, recording)
     }
+
+    /// [`Case::compare`] without insta's own way.
+    #[doc(hidden)]
+    pub fn diagnose(&self, name: &str, recording: &Recording) -> Result<String, Failure> {
+        let path = self.guide.snapshot_path(name);
+        let unreadable = |reason: String| {
+            LabError::part("the snapshot", format!("{}: {reason}", path.display()))
+        };
+        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(error.to_string()))?;
+        let expected = Expected::parse(snapshot_contents(&text))
+            .map_err(|error| unreadable(error.to_string()))?;
+        let came = findings::compare(&self.guide, name, &expected, recording)
+            .map_err(Failure::Diagnosis)?;
+        self.expect_conventions(recording)?;
+        self.show_extras(name, &expected, recording);
+        Ok(came)
+    }
+
+    /// Shows, if all tests pass, what the program exported beyond the snapshot.
+    fn show_extras(&self, name: &str, expected: &Expected, recording: &Recording) {
+        let contract = StepContract::new(self.step());
+        let extras = Rules::new(&contract)
+            .internal(internal(expected))
+            .extras(&recording.spans);
+        let is_subject = |service: &str| !findings::is_neighbour(&self.guide, service);
+        let spans = extras.spans.iter();
+        let spans = spans.filter(|span| is_subject(span.service()));
+        let attributes = extras.attributes.iter();
+        let attributes = attributes.filter(|extra| is_subject(&extra.service));
+        let names: BTreeSet<&str> = spans
+            .map(|span| span.name.as_str())
+            .chain(attributes.map(|extra| extra.attribute.key.as_str()))
+            .collect();
+        if !names.is_empty() {
+            let names: Vec<&str> = names.into_iter().collect();
+            self.show(format!("{name}: accepted as extra: {}", names.join(", ")));
+        }
+    }
+
+    /// Asserts of all spans of a recording, by the contract's table, that each
+    /// attribute has the type of the conventions, each required one is there, none is
+    /// there twice, and none has its old name. [`assert_traces!`](crate::assert_traces!)
+    /// does it, too.
+    ///
+    /// # Errors
+    /// The findings.
+    pub fn expect_conventions(&self, recording: &Recording) -> Outcome {
+        finding(exported::conventions(&self.guide, &recording.spans))
+    }
+
+    /// Asserts that the program exported at least one span, to where a receiver takes it.
+    ///
+    /// # Errors
+    /// The finding: nothing, the wrong path, or two versions of the crate.
+    pub fn expect_exported(&self, recording: &Recording) -> Outcome {
+        let mut spans = exported::spans_of_subject(&self.guide, &recording.spans);
+        let nothing = spans.next().is_none();
+        finding(nothing.then(|| exported::nothing(&self.guide, recording)))
+    }
+
+    /// Asserts that all export requests went to a path where a receiver takes them.
+    ///
+    /// # Errors
+    /// The finding.
+    pub fn expect_endpoint(&self, recording: &Recording) -> Outcome {
+        finding(exported::wrong_endpoint(&self.guide, recording))
+    }
+
+    /// Asserts that the workspace has one version of the crate `opentelemetry`.
+    ///
+    /// # Errors
+    /// The finding, with the packages that ask for each.
+    pub fn expect_one_version(&self) -> Outcome {
+        finding(exported::versions(&self.guide))
+    }
+
+    /// Asserts that the program's spans have its `service.name`.
+    ///
+    /// # Errors
+    /// The finding.
+    pub fn expect_service(&self, recording: &Recording) -> Outcome {
+        finding(exported::service(&self.guide, &recording.spans))
+    }
+
+    /// Waits until the running program has exported a span called `name`.
+    ///
+    /// # Errors
+    /// The finding, if it hasn't within `deadline`: that it is late, or that nothing
+    /// came at all. As long again is waited to tell the two apart.
+    pub fn expect_span_within(&self, lab: &Lab, name: &str, deadline: Duration) -> Outcome {
+        let started = Instant::now();
+        let wait = || {
+            lab.wait_for("the span", deadline, |snapshot| {
+                exported::spans_of_subject(&self.guide, snapshot.spans())
+                    .any(|span| span.name == name)
+                    .then_some(())
+            })
+        };
+        if wait().is_ok() {
+            return Ok(());
+        }
+        let came = wait().ok().map(|()| started.elapsed());
+        let recording = lab.recording(None);
+        if came.is_none() {
+            self.expect_exported(&recording)?;
+        }
+        Err(self.late(name, deadline, came).into())
+    }
+
+    /// The finding that a span came too late; `came` says when it did, if ever.
+    #[doc(hidden)]
+    pub fn late(&self, name: &str, deadline: Duration, came: Option<Duration>) -> Diagnosis {
+        exported::late(&self.guide, name, deadline, came)
+    }
+
+    /// Asserts that each PRODUCER span of the program lasted at least `delay`, by which
+    /// the confirm was held back.
+    ///
+    /// # Errors
+    /// The finding.
+    pub fn expect_confirm_covered(&self, recording: &Recording, delay: Duration) -> Outcome {
+        finding(exported::confirm(&self.guide, &recording.spans, delay))
+    }
+
+    /// Asserts that a message carries the context of a PRODUCER span of the program.
+    ///
+    /// # Errors
+    /// The finding: no context, or that of another span.
+    pub fn expect_message_context(&self, message: &Message, recording: &Recording) -> Outcome {
+        finding(exported::message(&self.guide, message, &recording.spans))
+    }
+}
+
+fn finding(diagnosis: Option<Diagnosis>) -> Outcome {
+    match diagnosis {
+        Some(diagnosis) => Err(diagnosis.into()),
+        None => Ok(()),
+    }
+}
+
+/// The INTERNAL spans that a snapshot shows.
+fn internal(expected: &Expected) -> Internal {
+    let names = expected
+        .spans()
+        .filter(|(_, _, span)| span.kind == SpanKind::Internal)
+        .map(|(_, _, span)| span.name.clone());
+    Internal::Named(names.collect())
 }
 
 /// What follows the header of a `.snap` file.

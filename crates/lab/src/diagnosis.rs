@@ -33,20 +33,34 @@ pub(crate) const WIDTH: usize = 80;
 /// Where the text behind `expected`, `cause`, … begins.
 pub(crate) const COLUMN: usize = 12;
 
+/// How many columns the mark before a sentence takes.
+const MARGIN: usize = 2;
+
 /// How many findings are told with all that is known about them, and how many in all;
 /// the rest is counted. Who mends one thing sees the next.
 const WHOLE: usize = 2;
 const SHOWN: usize = 5;
 
 impl Diagnosis {
-    fn title(&self) -> String {
-        format!("✗ {}  [{}]", self.sentence, self.id)
+    fn write_title(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = wrapped(&safe(&self.sentence), WIDTH - MARGIN);
+        let id = format!("[{}]", self.id);
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + id.len() <= WIDTH - MARGIN => {
+                line.push_str(&format!("  {id}"));
+            }
+            _ => lines.push(id),
+        }
+        for (number, line) in lines.iter().enumerate() {
+            writeln!(f, "{} {line}", if number == 0 { "✗" } else { " " })?;
+        }
+        Ok(())
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.title())?;
+        self.write_title(f)?;
         for line in self.detail.lines() {
-            writeln!(f, "  {line}")?;
+            writeln!(f, "  {}", safe(line))?;
         }
         let notes = [
             ("cause", &self.cause),
@@ -77,7 +91,7 @@ impl fmt::Display for Diagnosis {
             if number == 0 {
                 writeln!(f)?;
             }
-            writeln!(f, "{}", more.title())?;
+            more.write_title(f)?;
         }
         match self.more.len().saturating_sub(SHOWN - 1) {
             0 => Ok(()),
@@ -86,21 +100,38 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// `text` in lines of at most `width` characters, but for words that are longer.
+/// `text` without what a terminal obeys: names and values are the exporter's.
+fn safe(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if otlp::is_unsafe(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// `text` in lines of at most `width` characters. A word that is longer is broken.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut used = 0;
     for word in text.split_whitespace() {
-        let length = word.chars().count();
+        let mut rest: Vec<char> = word.chars().collect();
+        while rest.len() > width {
+            lines.push(rest.drain(..width).collect());
+            used = width;
+        }
         match lines.last_mut() {
-            Some(line) if used + 1 + length <= width => {
+            Some(line) if used + 1 + rest.len() <= width => {
                 line.push(' ');
-                line.push_str(word);
-                used += 1 + length;
+                line.extend(&rest);
+                used += 1 + rest.len();
             }
             _ => {
-                lines.push(word.to_owned());
-                used = length;
+                used = rest.len();
+                lines.push(rest.into_iter().collect());
             }
         }
     }
@@ -147,4 +178,38 @@ pub(crate) fn difference(expected: &str, got: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_wrapped_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(
+            wrapped("one twothree four", 5),
+            ["one", "twoth", "ree", "four"]
+        );
+        assert_eq!(wrapped("  ", 5), Vec::<String>::new());
+    }
+
+    #[test]
+    fn few_are_told_whole_and_the_rest_is_counted() {
+        let one = |number| Diagnosis {
+            id: format!("W01-{number}"),
+            sentence: format!("number {number}"),
+            cause: Some("why".to_owned()),
+            ..Diagnosis::default()
+        };
+        let all = Diagnosis {
+            more: (2..=8).map(one).collect(),
+            ..one(1)
+        };
+        let text = all.to_string();
+        assert_eq!(text.matches("cause").count(), WHOLE);
+        assert_eq!(text.matches('✗').count(), SHOWN);
+        assert!(text.ends_with("… and 3 more\n"), "{text}");
+        assert!(!one(1).to_string().contains('…'));
+    }
 }

@@ -43,6 +43,11 @@ impl Guide {
         }
     }
 
+    /// The step as a number.
+    pub(crate) fn number(&self) -> u8 {
+        self.step.parse().unwrap_or(u8::MAX)
+    }
+
     /// A finding, with what is known about its cause.
     pub(crate) fn tell(
         &self,
@@ -66,11 +71,15 @@ impl Guide {
 
     /// A finding that the check itself names.
     pub(crate) fn named(&self, kind: &str, sentence: impl Into<String>) -> Diagnosis {
+        let (cause, place) = self.causes.of_named(kind);
+        let id = self.id(kind);
         Diagnosis {
-            id: self.id(kind),
             sentence: sentence.into(),
+            cause: cause.map(str::to_owned),
+            next: self.next(place),
             hint: self.hint(),
-            book: self.book(None),
+            book: self.book(Some(&id)),
+            id,
             ..Diagnosis::default()
         }
     }
@@ -82,10 +91,11 @@ impl Guide {
     /// Where to look, if that is known, and what to type then.
     pub(crate) fn next(&self, place: Option<Place>) -> Option<String> {
         let command = format!("`cargo test -p {}`", self.home.package);
-        let (file, todo) = place?;
+        let Place { folder, file, todo } = place?;
         Some(if self.own_program {
-            let file = self.package_dir().join("src").join(file);
-            format!("{} TODO {todo}, then {command}", file.display())
+            let file = self.package_dir().join(folder).join(file);
+            let todo = todo.map(|todo| format!(" TODO {todo}")).unwrap_or_default();
+            format!("{}{todo}, then {command}", file.display())
         } else {
             format!("mend it, then {command}")
         })

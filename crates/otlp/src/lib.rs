@@ -37,4 +37,5 @@ pub use snapshot::{
     Normalized, ParseError, Shown, Target,
 };
 pub use store::{Request, Snapshot, Store, TimedOut};
+pub use text::is_unsafe;
 pub use trace::{Node, Parent, Trace, traces};

@@ -1,4 +1,4 @@
-//! tier1: start and stop.
+//! Step 02, The first span. tier1: start and stop.
 
 mod config;
 mod error;
@@ -7,6 +7,7 @@ mod logging;
 mod queue;
 mod routes;
 mod saas;
+mod telemetry;
 mod tier2;
 
 use std::{io::Write, process::ExitCode, sync::Arc, time::Duration};
@@ -42,6 +43,9 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
+    // TODO 3: Call `telemetry::init()` here, outside of the runtime and before the router
+    // is made: its layer asks for the global provider once. An error is no reason not to
+    // start: `say(&format!("tier1: {reason}"))` it, and go on.
     let served = match Runtime::new() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(config));

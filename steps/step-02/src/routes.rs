@@ -1,4 +1,4 @@
-//! The routes, and what they share.
+//! Step 02, The first span. The routes, and what they share.
 
 use std::{fmt, sync::Arc};
 
@@ -75,6 +75,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/error", get(error))
         .route("/random", get(random))
         .route("/healthcheck", get(healthcheck))
+        // TODO 4: Add the layer that makes a span of each request, here, after the routes:
+        // `.layer(opentelemetry_instrumentation_tower::http::server::Layer::new())`.
         .with_state(app)
 }
 

@@ -1,6 +1,7 @@
-//! tier1: start and stop.
+//! Step 03, Nothing lost at exit. tier1: start and stop.
 
 mod config;
+mod deadline;
 mod error;
 mod http;
 mod logging;
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
         }
     };
     // Before the router: its layer takes its tracer from the global provider once.
+    // TODO 3: Keep the guard until `main` ends: `let _telemetry = …`, an `Option` that is
+    // None after an error. It is dropped last then, when the runtime has gone and no
+    // request can make a span any more.
     // Without telemetry the service is still worth having.
     if let Err(reason) = telemetry::init() {
         say(&format!("tier1: {reason}"));
@@ -106,7 +110,7 @@ async fn serve(config: Config) -> Result<(), String> {
 }
 
 /// One line on stderr. Unlike `eprintln!` it doesn't panic when nobody reads it.
-fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

@@ -1,5 +1,6 @@
-//! tier1: start and stop.
+//! Step 04, Requests in. tier1: start and stop.
 
+mod attributes;
 mod config;
 mod deadline;
 mod error;
@@ -8,8 +9,10 @@ mod logging;
 mod queue;
 mod routes;
 mod saas;
+mod server;
 mod telemetry;
 mod tier2;
+mod w3c;
 
 use std::{io::Write, process::ExitCode, sync::Arc, time::Duration};
 
@@ -85,6 +88,9 @@ async fn serve(config: Config) -> Result<(), String> {
     say(&format!("listening on http://{address}"));
 
     let (stopping, stopped) = oneshot::channel();
+    // TODO 8: `attributes.rs` tells the caller's address if axum does: serve
+    // `routes::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>()`
+    // (`std::net::SocketAddr`).
     let server =
         axum::serve(listener, routes::router(app.clone())).with_graceful_shutdown(async move {
             stop.await;

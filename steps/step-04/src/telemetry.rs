@@ -1,12 +1,15 @@
-//! OpenTelemetry: what the service is called, and where its spans go.
+//! Step 04, Requests in. OpenTelemetry: what the service is called, and where its spans go.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
-use opentelemetry::global;
+use opentelemetry::{
+    InstrumentationScope,
+    global::{self, BoxedTracer},
+};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 
-use crate::{deadline, say};
+use crate::{deadline, say, w3c::W3cPropagator};
 
 /// The name under which a backend shows this service.
 const SERVICE_NAME: &str = "tier1-service";
@@ -41,7 +44,21 @@ pub fn init() -> Result<Telemetry, String> {
     // The global provider is a clone, and a static is never dropped: without the
     // guard nobody would tell the batch processors that this is the end.
     global::set_tracer_provider(provider.clone());
+    // TODO 1: Unless told otherwise, OpenTelemetry neither reads nor writes any header.
+    // Tell it: `global::set_text_map_propagator(W3cPropagator)`.
     Ok(Telemetry { provider })
+}
+
+/// Makes the spans of this service. The first call asks the global provider for it.
+pub fn tracer() -> &'static BoxedTracer {
+    static TRACER: LazyLock<BoxedTracer> = LazyLock::new(|| {
+        let scope = InstrumentationScope::builder("tier1")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .with_schema_url(opentelemetry_semantic_conventions::SCHEMA_URL)
+            .build();
+        global::tracer_with_scope(scope)
+    });
+    &TRACER
 }
 
 impl Drop for Telemetry {

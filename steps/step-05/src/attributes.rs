@@ -1,6 +1,6 @@
 //! Attributes by the semantic conventions: what is said about a request, and in which words.
 
-use std::{borrow::Cow, net::SocketAddr};
+use std::{borrow::Cow, io, net::SocketAddr};
 
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request},
@@ -8,6 +8,7 @@ use axum::{
 };
 use opentelemetry::KeyValue;
 use opentelemetry_semantic_conventions::attribute;
+use reqwest::Url;
 
 /// The methods that may stand in `http.request.method` (HTTP spans, "Common
 /// attributes"). Any other is `_OTHER`: a caller can't make up names.
@@ -83,6 +84,89 @@ pub fn of_request(request: &Request) -> Vec<KeyValue> {
         ));
     }
     attributes
+}
+
+/// All that is known of a call before it is made: HTTP spans, "HTTP client span".
+pub fn of_call(request: &reqwest::Request) -> Vec<KeyValue> {
+    let mut attributes = method(request.method().as_str());
+    let url = request.url();
+    attributes.push(KeyValue::new(attribute::URL_FULL, redacted_url(url)));
+    if let Some(host) = url.host_str() {
+        // An IPv6 address stands in brackets in a URL, but not in `server.address`.
+        let host = host.trim_matches(['[', ']']).to_owned();
+        attributes.push(KeyValue::new(attribute::SERVER_ADDRESS, host));
+    }
+    // Asked for even where it is the scheme's own.
+    if let Some(port) = url.port_or_known_default() {
+        attributes.push(KeyValue::new(attribute::SERVER_PORT, i64::from(port)));
+    }
+    attributes
+}
+
+/// What the answer to a call adds.
+pub fn of_answer(response: &reqwest::Response) -> Vec<KeyValue> {
+    let mut attributes = vec![KeyValue::new(
+        attribute::HTTP_RESPONSE_STATUS_CODE,
+        i64::from(response.status().as_u16()),
+    )];
+    if let Some(peer) = response.remote_addr() {
+        let address = peer.ip().to_string();
+        attributes.push(KeyValue::new(attribute::NETWORK_PEER_ADDRESS, address));
+        attributes.push(KeyValue::new(
+            attribute::NETWORK_PEER_PORT,
+            i64::from(peer.port()),
+        ));
+    }
+    if let Some(version) = protocol_version(response.version()) {
+        attributes.push(KeyValue::new(attribute::NETWORK_PROTOCOL_VERSION, version));
+    }
+    attributes
+}
+
+/// `error.type` of a call that got no answer: one of a few words, never the error's
+/// own text, which would be another each time.
+pub fn call_error_type(error: &reqwest_middleware::Error) -> &'static str {
+    let reqwest_middleware::Error::Reqwest(error) = error else {
+        return "_OTHER";
+    };
+    if error.is_timeout() {
+        return "timeout";
+    }
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            match error.kind() {
+                io::ErrorKind::ConnectionRefused => return "connection_refused",
+                io::ErrorKind::ConnectionReset => return "connection_reset",
+                io::ErrorKind::BrokenPipe => return "broken_pipe",
+                io::ErrorKind::UnexpectedEof => return "unexpected_eof",
+                _ => {}
+            }
+        }
+        cause = error.source();
+    }
+    if error.is_connect() {
+        "connect"
+    } else {
+        "_OTHER"
+    }
+}
+
+/// The URL without what gives access: user and password, and the values of
+/// [`SECRET_KEYS`] (conventions, `url.full`).
+fn redacted_url(url: &Url) -> String {
+    let mut url = url.clone();
+    // Both fail only for URLs that can have neither.
+    if url.password().is_some() {
+        let _ = url.set_password(Some("REDACTED"));
+    }
+    if !url.username().is_empty() {
+        let _ = url.set_username("REDACTED");
+    }
+    if let Some(query) = url.query().map(redacted) {
+        url.set_query(Some(&query));
+    }
+    url.into()
 }
 
 /// `http.request.method`, and the word that was sent if it is not a known one.

@@ -1,13 +1,63 @@
-//! Calls of other HTTP services: all go through here.
+//! Step 05, Requests out. Calls of other HTTP services: all go through here.
 
 use std::{error::Error, fmt, time::Duration};
 
-use reqwest::{Client, StatusCode, Url, redirect};
+use http::Extensions;
+use opentelemetry::{
+    Context, KeyValue,
+    context::FutureExt,
+    global,
+    trace::{SpanKind, Status, TraceContextExt, Tracer},
+};
+use opentelemetry_http::HeaderInjector;
+use opentelemetry_semantic_conventions::attribute;
+use reqwest::{Client, Request, Response, StatusCode, Url, redirect};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
+
+use crate::{attributes, telemetry};
 
 /// The HTTP client of the service. Clones share its connections.
 #[derive(Clone)]
 pub struct Http {
-    client: Client,
+    client: ClientWithMiddleware,
+}
+
+/// Middleware: sends each request in a CLIENT span of its own, whose context it
+/// carries in its headers.
+///
+/// The span ends when the answer's headers are here, before its body.
+struct Traced;
+
+#[async_trait::async_trait]
+impl Middleware for Traced {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        // TODO 1: Start a span as in `server.rs`, of kind `SpanKind::Client`, called
+        // `attributes::method_name(…)` and with `attributes::of_call(&request)`. `start(tracer)`
+        // puts it under the current span: that of the request that is being answered.
+        // `Context::current_with_span(span)` makes the context in which it is the current one.
+        //
+        // TODO 2: Write that context into the headers: in
+        // `global::get_text_map_propagator(|propagator| …)` call
+        // `propagator.inject_context(…)` with `&mut HeaderInjector(request.headers_mut())`.
+        //
+        // TODO 3: Run the rest in that context (`with_context`), and call `end`.
+        next.run(request, extensions).await
+    }
+}
+
+/// Says how the call went. Whoever calls sees a 4xx as an error, too.
+fn end(context: &Context, result: &reqwest_middleware::Result<Response>) {
+    let span = context.span();
+    // TODO 4: An answer adds `attributes::of_answer(response)` (`set_attributes`). A 4xx or
+    // 5xx is an error, and its type is the number as text. Without an answer the type is
+    // `attributes::call_error_type(error)`. An error has `attribute::ERROR_TYPE` and the
+    // status `Status::error("")`.
+    span.end();
 }
 
 /// What another service answered, whatever its status.
@@ -46,6 +96,7 @@ impl Http {
             .redirect(redirect::Policy::none())
             .build()
             .map_err(|error| format!("can't make an HTTP client: {error}"))?;
+        let client = ClientBuilder::new(client).with(Traced).build();
         Ok(Self { client })
     }
 
@@ -54,7 +105,10 @@ impl Http {
         let failed = |error| HttpError::from_reqwest(peer, error);
         let response = self.client.get(url).send().await.map_err(failed)?;
         let status = response.status();
-        let text = response.text().await.map_err(failed)?;
+        let text = response
+            .text()
+            .await
+            .map_err(|error| failed(error.into()))?;
         Ok(Reply {
             peer,
             status,
@@ -86,7 +140,7 @@ impl Reply {
 }
 
 impl HttpError {
-    fn from_reqwest(peer: &'static str, error: reqwest::Error) -> Self {
+    fn from_reqwest(peer: &'static str, error: reqwest_middleware::Error) -> Self {
         let kind = if error.is_timeout() {
             ErrorKind::Timeout
         } else {

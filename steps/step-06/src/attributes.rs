@@ -152,6 +152,26 @@ pub fn call_error_type(error: &reqwest_middleware::Error) -> &'static str {
     }
 }
 
+/// All that is known of a message before it is sent: messaging spans, "RabbitMQ". These
+/// conventions are in development: names may still change.
+///
+/// `broker` is its host and port. The message goes to the default exchange, so that
+/// `queue` is its routing key, too, and the whole of its destination's name.
+pub fn of_message(broker: &(String, u16), queue: &'static str, message_id: &str) -> Vec<KeyValue> {
+    let (host, port) = broker;
+    vec![
+        KeyValue::new(attribute::MESSAGING_SYSTEM, "rabbitmq"),
+        KeyValue::new(attribute::MESSAGING_OPERATION_NAME, "publish"),
+        // The name is the broker's word for it, the type is the same for all brokers.
+        KeyValue::new(attribute::MESSAGING_OPERATION_TYPE, "send"),
+        KeyValue::new(attribute::MESSAGING_DESTINATION_NAME, queue),
+        KeyValue::new(attribute::MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY, queue),
+        KeyValue::new(attribute::MESSAGING_MESSAGE_ID, message_id.to_owned()),
+        KeyValue::new(attribute::SERVER_ADDRESS, host.clone()),
+        KeyValue::new(attribute::SERVER_PORT, i64::from(*port)),
+    ]
+}
+
 /// The URL without what gives access: user and password, and the values of
 /// [`SECRET_KEYS`] (conventions, `url.full`).
 fn redacted_url(url: &Url) -> String {

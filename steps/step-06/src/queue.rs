@@ -1,4 +1,4 @@
-//! Messages to the queue `signups` on RabbitMQ.
+//! Step 06, Messages out. Messages to the queue `signups` on RabbitMQ.
 
 use std::{
     fmt,
@@ -8,11 +8,20 @@ use std::{
 
 use futures_util::StreamExt;
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event,
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ErrorKind, Event,
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    protocol::AMQPErrorKind,
+    types::{AMQPValue, FieldTable},
     uri::AMQPUri,
 };
+use opentelemetry::{
+    Context, KeyValue,
+    context::FutureExt,
+    global,
+    propagation::Injector,
+    trace::{SpanKind, Status, TraceContextExt, Tracer},
+};
+use opentelemetry_semantic_conventions::attribute;
 use tokio::{
     sync::{Semaphore, watch},
     task::AbortHandle,
@@ -20,8 +29,10 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
+    attributes,
     error::AppError,
     routes::{Action, App},
+    telemetry,
 };
 
 /// The queue's name, and the routing key that leads there from the default exchange.
@@ -61,8 +72,29 @@ fn pure_queue_proc(action: Action) -> String {
     format!("{action} {}.{:06}", now.as_secs(), now.subsec_micros())
 }
 
+/// Writes a context into the headers of a message.
+struct MessageHeaders<'a>(&'a mut FieldTable);
+
+impl Injector for MessageHeaders<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        // TODO 1: Insert `AMQPValue::LongString(value.into())` under `key.into()`: a long
+        // string is text on every client, a short one isn't.
+    }
+}
+
+/// Says how it went: not whether the message was written to a socket, but whether
+/// the broker has it.
+fn end(context: &Context, sent: &Result<(), QueueError>) {
+    let span = context.span();
+    // TODO 5: An error has `attribute::ERROR_TYPE`, `error.error_type()`, and the status
+    // `Status::error(…)` with its text: here it says more than the type.
+    span.end();
+}
+
 /// The way to the queue: one connection, made anew whenever it is lost.
 pub struct Queue {
+    /// Where the broker is: host and port.
+    broker: (String, u16),
     link: watch::Receiver<Option<Arc<Link>>>,
     keeper: AbortHandle,
     in_flight: Semaphore,
@@ -95,6 +127,33 @@ impl fmt::Display for QueueError {
 
 impl std::error::Error for QueueError {}
 
+impl QueueError {
+    /// `error.type`: one of a few words. The broker's own if it gave a reason, such as
+    /// `connection-forced` (AMQP 0-9-1 specification, 1.5.2.10).
+    fn error_type(&self) -> String {
+        let error = match self {
+            Self::Timeout => return "timeout".to_owned(),
+            Self::Nack => return "nack".to_owned(),
+            Self::Returned => return "returned".to_owned(),
+            Self::Lost(error) => error,
+        };
+        match error.kind() {
+            ErrorKind::ProtocolError(error) => match error.kind() {
+                AMQPErrorKind::Soft(name) => name.to_string().to_lowercase(),
+                AMQPErrorKind::Hard(name) => name.to_string().to_lowercase(),
+            },
+            ErrorKind::MissingHeartbeatError => "heartbeat".to_owned(),
+            ErrorKind::InvalidChannel(_) | ErrorKind::InvalidChannelState(..) => {
+                "channel_closed".to_owned()
+            }
+            ErrorKind::IOError(_) | ErrorKind::InvalidConnectionState(_) => {
+                "connection_closed".to_owned()
+            }
+            _ => "_OTHER".to_owned(),
+        }
+    }
+}
+
 impl From<lapin::Error> for QueueError {
     fn from(error: lapin::Error) -> Self {
         Self::Lost(error)
@@ -106,9 +165,11 @@ impl Queue {
     /// Until it succeeds, messages wait for it: `timeout` each at the most.
     pub fn connect(mut url: AMQPUri, timeout: Duration) -> Self {
         url.query.heartbeat.get_or_insert(HEARTBEAT_S);
+        let broker = (url.authority.host.clone(), url.authority.port);
         let (sender, link) = watch::channel(None);
         let keeper = tokio::spawn(keep_connected(url, sender));
         Self {
+            broker,
             link,
             keeper: keeper.abort_handle(),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
@@ -123,9 +184,17 @@ impl Queue {
     /// can have been the confirm.
     pub async fn publish(&self, body: &str) -> Result<(), QueueError> {
         let message_id = Uuid::new_v4().to_string();
+        // TODO 2: Start a span as in `http.rs`, called `publish signups` (`QUEUE` is
+        // `signups`), of kind `SpanKind::Producer`, with
+        // `attributes::of_message(&self.broker, QUEUE, &message_id)`; make its context.
+        //
+        // TODO 3: Make headers, `FieldTable::default()`, and inject that context into them by
+        // `&mut MessageHeaders(&mut headers)`. Add them to the properties: `with_headers`.
         let properties = BasicProperties::default()
             .with_message_id(message_id.as_str().into())
             .with_delivery_mode(PERSISTENT);
+        // TODO 4: The span stays open until the broker has confirmed: wait in its context,
+        // then call `end`.
         tokio::time::timeout(self.timeout, self.send(body, &message_id, properties))
             .await
             .unwrap_or(Err(QueueError::Timeout))

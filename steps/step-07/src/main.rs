@@ -6,6 +6,7 @@ mod deadline;
 mod error;
 mod http;
 mod logging;
+mod otel_env;
 mod queue;
 mod routes;
 mod saas;

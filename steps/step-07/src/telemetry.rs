@@ -1,4 +1,4 @@
-//! OpenTelemetry: what the service is called, and where its spans go.
+//! Step 07, Configured from outside. OpenTelemetry: what the service is called, and where its spans go.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -9,7 +9,12 @@ use opentelemetry::{
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 
-use crate::{deadline, say, w3c::W3cPropagator};
+use crate::{
+    deadline,
+    otel_env::{self, Exporter},
+    say,
+    w3c::W3cPropagator,
+};
 
 /// The name under which a backend shows this service.
 const SERVICE_NAME: &str = "tier1-service";
@@ -30,6 +35,20 @@ pub struct Telemetry {
 ///
 /// Call it outside of a runtime, before the first span. The error is one line.
 pub fn init() -> Result<Telemetry, String> {
+    // TODO 1: The propagator: `otel_env::propagator()`, before everything else. It stays
+    // even if TODO 2 ends this function.
+    //
+    // TODO 2: If `otel_env::sdk_disabled()`, there is no provider: make the guard's field an
+    // `Option`, and answer a guard with `None`. Its `drop` has nothing to do then.
+    //
+    // TODO 3: The resource: `otel_env::resource(SERVICE_NAME)`. SERVICE_NAME is the default
+    // now.
+    //
+    // TODO 4: The exporters: go through `otel_env::traces_exporters()`, and add one to the
+    // builder for each: `Exporter::Console` or `Exporter::Otlp`.
+    //
+    // TODO 5: For OTLP, the protocol is `otel_env::protocol()`; and if `otel_env::client()`
+    // answers a client, give it to the builder: `with_http_client` (`WithHttpConfig`).
     let otlp = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
