@@ -31,6 +31,10 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many tests run at a time, unless `--test-threads` says otherwise.
 const TEST_THREADS: usize = 6;
 
+/// How long a span that missed its deadline is waited for. The batch processor sends
+/// every 5 s unless told otherwise.
+const LATE: Duration = Duration::from_secs(7);
+
 /// Makes the check of a step:
 ///
 /// ```text
@@ -480,20 +484,20 @@ impl Case {
     ///
     /// # Errors
     /// The finding, if it hasn't within `deadline`: that it is late, or that nothing
-    /// came at all. As long again is waited to tell the two apart.
+    /// came at all. Some time more is waited to tell the two apart.
     pub fn expect_span_within(&self, lab: &Lab, name: &str, deadline: Duration) -> Outcome {
         let started = Instant::now();
-        let wait = || {
+        let wait = |deadline| {
             lab.wait_for("the span", deadline, |snapshot| {
                 exported::spans_of_subject(&self.guide, snapshot.spans())
                     .any(|span| span.name == name)
                     .then_some(())
             })
         };
-        if wait().is_ok() {
+        if wait(deadline).is_ok() {
             return Ok(());
         }
-        let came = wait().ok().map(|()| started.elapsed());
+        let came = wait(LATE).ok().map(|()| started.elapsed());
         let recording = lab.recording(None);
         if came.is_none() {
             self.expect_exported(&recording)?;

@@ -222,7 +222,7 @@ impl<'a> Teller<'a> {
                         .iter()
                         .filter_map(|difference| match difference {
                             Difference::NoAttribute(key)
-                                if !exported.is_some_and(|span| old_name(span, key).is_some()) =>
+                                if exported.is_none_or(|span| old_name(span, key).is_none()) =>
                             {
                                 Some(key.clone())
                             }
