@@ -62,7 +62,8 @@ macro_rules! tells {
     ($($name:ident: $recording:expr;)*) => {$(
         #[test]
         fn $name() {
-            insta::assert_snapshot!(told(&$recording));
+            let said = told(&$recording);
+            insta::assert_snapshot!(said);
         }
     )*};
 }
@@ -76,6 +77,7 @@ tells! {
     });
     the_wrong_kind: spoiled(|spans| spans[PUBLISH].kind = SpanKind::Internal);
     the_wrong_parent: spoiled(|spans| spans[SAAS].parent_span_id = Some(span_id(TIER2_CALL)));
+    a_parent_that_did_not_come: spoiled(|spans| spans[PUBLISH].parent_span_id = Some(SpanId([42; 8])));
     a_split_trace: spoiled(|spans| split(spans, &[PUBLISH, PROCESS, PROCESS_SELECT]));
     no_injection: spoiled(|spans| split(spans, &[TIER2, TIER2_SELECT]));
     the_parent_injected: spoiled(|spans| spans[TIER2].parent_span_id = Some(span_id(ROOT)));
