@@ -203,6 +203,20 @@ pub struct Message {
 }
 
 impl Message {
+    /// Its headers, one a line, sorted, with their AMQP types.
+    pub fn headers_as_text(&self) -> String {
+        let lines = self.headers.inner().iter().map(|(key, value)| {
+            let value = match value {
+                AMQPValue::LongString(text) => {
+                    format!("long string {:?}", String::from_utf8_lossy(text.as_bytes()))
+                }
+                other => format!("{other:?}"),
+            };
+            format!("{key}: {value}")
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// The header `name` as text, if it is one.
     pub fn header(&self, name: &str) -> Option<String> {
         let text = match self.headers.inner().get(name)? {

@@ -4,6 +4,7 @@
 //! what arrives over real OTLP. [`Lab`] is the system, [`Check`] runs the tests of a
 //! step, [`Diagnosis`] is what they say.
 
+mod ask;
 pub mod behaviour;
 mod broker_choice;
 pub mod causes;
@@ -12,6 +13,7 @@ pub mod contract;
 mod diagnosis;
 mod environment;
 mod error;
+mod expect;
 mod exported;
 mod findings;
 mod forwarder;
@@ -19,7 +21,9 @@ mod guide;
 mod lab;
 mod picture;
 mod subject;
+mod tls;
 
+pub use ask::{Ask, CALLER_SPAN, CALLER_TRACE};
 pub use broker_choice::{BrokerChoice, Message};
 pub use causes::Kind;
 pub use check::{Case, Check, Failure, Outcome, Test};
@@ -32,3 +36,4 @@ pub use forwarder::{Fault, Forwarder, Refusing};
 pub use guide::Home;
 pub use lab::{Lab, LabConfig, Part, Recording, Response};
 pub use subject::{Echo, Exit, Program, StopSignal};
+pub use tls::TlsFront;
