@@ -288,8 +288,7 @@ impl Told {
         if first == test {
             diagnosis.to_string()
         } else {
-            let (sentence, id) = (&diagnosis.sentence, &diagnosis.id);
-            format!("✗ {sentence}  [{id}]\n  told in full by `{first}`\n")
+            format!("{}  told in full by `{first}`\n", diagnosis.title())
         }
     }
 }
@@ -506,11 +505,12 @@ impl Case {
         finding(exported::versions(&self.guide))
     }
 
-    /// Asserts that the program's spans have its `service.name`.
+    /// Asserts that there are spans of the program, and that all have its `service.name`.
     ///
     /// # Errors
     /// The finding.
     pub fn expect_service(&self, recording: &Recording) -> Outcome {
+        self.expect_exported(recording)?;
         finding(exported::service(&self.guide, &recording.spans))
     }
 
@@ -545,8 +545,8 @@ impl Case {
         exported::late(&self.guide, name, deadline, came)
     }
 
-    /// Asserts that each PRODUCER span of the program lasted at least `delay`, by which
-    /// the confirm was held back.
+    /// Asserts that the program exported PRODUCER spans, and that each lasted at least
+    /// `delay`, by which the confirm was held back.
     ///
     /// # Errors
     /// The finding.

@@ -42,7 +42,8 @@ const WHOLE: usize = 2;
 const SHOWN: usize = 5;
 
 impl Diagnosis {
-    fn write_title(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The sentence and the id, with the end of their last line.
+    pub(crate) fn title(&self) -> String {
         let mut lines = wrapped(&safe(&self.sentence), WIDTH - MARGIN);
         let id = format!("[{}]", self.id);
         match lines.last_mut() {
@@ -51,14 +52,11 @@ impl Diagnosis {
             }
             _ => lines.push(id),
         }
-        for (number, line) in lines.iter().enumerate() {
-            writeln!(f, "{} {line}", if number == 0 { "✗" } else { " " })?;
-        }
-        Ok(())
+        format!("✗ {}\n", lines.join("\n  "))
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write_title(f)?;
+        f.write_str(&self.title())?;
         for line in self.detail.lines() {
             writeln!(f, "  {}", safe(line))?;
         }
@@ -91,7 +89,7 @@ impl fmt::Display for Diagnosis {
             if number == 0 {
                 writeln!(f)?;
             }
-            more.write_title(f)?;
+            f.write_str(&more.title())?;
         }
         match self.more.len().saturating_sub(SHOWN - 1) {
             0 => Ok(()),

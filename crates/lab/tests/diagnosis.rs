@@ -216,12 +216,17 @@ fn the_span_ended_before_the_confirm() {
     let outcome = |millis| case().expect_confirm_covered(&recording, Duration::from_millis(millis));
     assert!(outcome(15).is_ok());
     insta::assert_snapshot!(text(outcome(300)));
+    let none = spoiled(|spans| remove(spans, PUBLISH));
+    let said = text(case().expect_confirm_covered(&none, Duration::ZERO));
+    assert!(said.contains("[W06-MISSING]"), "{said}");
 }
 
 #[test]
 fn the_service_name_alone() {
     let good = recording(good::good());
     assert!(case().expect_service(&good).is_ok());
+    let nothing = text(case().expect_service(&recording(Vec::new())));
+    assert!(nothing.contains("[W06-NOTHING]"), "{nothing}");
     let bad = spoiled(|spans| {
         for number in TIER1 {
             spans[number].resource = resource("unknown_service:step-06");
@@ -253,6 +258,9 @@ fn a_messages_headers() {
     let of = |trace: TraceId, number| Some(format!("00-{trace}-{}-01", span_id(number)));
     assert_eq!(told(of(good::TRACE, PUBLISH)), "accepted");
     insta::assert_snapshot!("header_none", told(None));
+    let nothing = good::recording(Vec::new());
+    let outcome = case().expect_message_context(&message(None), &nothing);
+    assert!(text(outcome).contains("[W06-INJECT-MESSAGE]"));
     insta::assert_snapshot!("header_of_the_parent", told(of(good::TRACE, ROOT)));
     insta::assert_snapshot!("header_of_another", told(of(TraceId([9; 16]), PUBLISH)));
 }
