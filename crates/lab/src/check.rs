@@ -31,6 +31,10 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many tests run at a time, unless `--test-threads` says otherwise.
 const TEST_THREADS: usize = 6;
 
+/// How long a span that missed its deadline is waited for. The batch processor sends
+/// every 5 s unless told otherwise.
+const LATE: Duration = Duration::from_secs(7);
+
 /// Makes the check of a step:
 ///
 /// ```text
@@ -284,8 +288,7 @@ impl Told {
         if first == test {
             diagnosis.to_string()
         } else {
-            let (sentence, id) = (&diagnosis.sentence, &diagnosis.id);
-            format!("✗ {sentence}  [{id}]\n  told in full by `{first}`\n")
+            format!("{}  told in full by `{first}`\n", diagnosis.title())
         }
     }
 }
@@ -502,11 +505,12 @@ impl Case {
         finding(exported::versions(&self.guide))
     }
 
-    /// Asserts that the program's spans have its `service.name`.
+    /// Asserts that there are spans of the program, and that all have its `service.name`.
     ///
     /// # Errors
     /// The finding.
     pub fn expect_service(&self, recording: &Recording) -> Outcome {
+        self.expect_exported(recording)?;
         finding(exported::service(&self.guide, &recording.spans))
     }
 
@@ -514,20 +518,20 @@ impl Case {
     ///
     /// # Errors
     /// The finding, if it hasn't within `deadline`: that it is late, or that nothing
-    /// came at all. As long again is waited to tell the two apart.
+    /// came at all. Some time more is waited to tell the two apart.
     pub fn expect_span_within(&self, lab: &Lab, name: &str, deadline: Duration) -> Outcome {
         let started = Instant::now();
-        let wait = || {
+        let wait = |deadline| {
             lab.wait_for("the span", deadline, |snapshot| {
                 exported::spans_of_subject(&self.guide, snapshot.spans())
                     .any(|span| span.name == name)
                     .then_some(())
             })
         };
-        if wait().is_ok() {
+        if wait(deadline).is_ok() {
             return Ok(());
         }
-        let came = wait().ok().map(|()| started.elapsed());
+        let came = wait(LATE).ok().map(|()| started.elapsed());
         let recording = lab.recording(None);
         if came.is_none() {
             self.expect_exported(&recording)?;
@@ -541,8 +545,8 @@ impl Case {
         exported::late(&self.guide, name, deadline, came)
     }
 
-    /// Asserts that each PRODUCER span of the program lasted at least `delay`, by which
-    /// the confirm was held back.
+    /// Asserts that the program exported PRODUCER spans, and that each lasted at least
+    /// `delay`, by which the confirm was held back.
     ///
     /// # Errors
     /// The finding.

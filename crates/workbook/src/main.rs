@@ -2,6 +2,7 @@
 
 mod build;
 mod dev;
+mod hint;
 mod patch;
 mod reset;
 mod run;
@@ -40,6 +41,7 @@ Examples:
   cargo workbook run                       try the system with curl or a browser
   cargo workbook trace solution-01 /fast   one request and its traces
   cargo workbook trace 1 /fast --without tier2
+  cargo workbook hint 2                    one more hint each time
   cargo workbook reset 1                   your step 01 back to its start")]
 struct Cli {
     #[command(subcommand)]
@@ -67,6 +69,7 @@ enum Command {
         #[arg(long, value_enum, value_name = "PART")]
         without: Vec<Without>,
     },
+    Hint(hint::Hint),
     Reset(reset::Reset),
     Dev(dev::Dev),
 }
@@ -123,6 +126,7 @@ impl Command {
                 let without = without.into_iter().map(Part::from);
                 trace::trace(&step, &prepared(&step)?, &path, without)
             }
+            Self::Hint(hint) => hint.run(),
             Self::Reset(reset) => reset.run(),
             Self::Dev(dev) => dev.run(),
         }

@@ -240,6 +240,9 @@ impl Workspace {
 
     fn read_as_step(&self, package: &Path, from: u8, step: u8) -> Result<Files, StarterError> {
         let mut files = self.read(package)?;
+        for text in files.values_mut() {
+            *text = without_anchors(text);
+        }
         if let Some(manifest) = files.get_mut("Cargo.toml") {
             *manifest = manifest_as_step(manifest, from, step);
         }
@@ -262,6 +265,14 @@ impl Workspace {
             error,
         }
     }
+}
+
+/// A solution's text without the lines that mark passages for the book.
+fn without_anchors(text: &str) -> String {
+    let is_anchor = |line: &str| line.trim_start().starts_with("// ANCHOR");
+    text.split_inclusive('\n')
+        .filter(|line| !is_anchor(line))
+        .collect()
 }
 
 /// Whether `file` is what a starter consists of.

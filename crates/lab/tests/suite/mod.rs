@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod environment;
+pub mod findings;
 pub mod forwarder;
 pub mod process;
 pub mod subject;
@@ -42,6 +43,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, Test)> {
         .iter()
         .chain(process::ALL)
         .chain(environment::ALL)
+        .chain(findings::ALL)
         .chain(system::ALL)
         .copied()
 }
