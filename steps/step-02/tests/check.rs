@@ -89,7 +89,8 @@ fn console(case: &Case) -> Outcome {
     ] {
         if !stdout.contains(line) {
             let sentence = "the console exporter has not written the span to stdout";
-            return Err(case.told("CONSOLE", sentence, line, &stdout).into());
+            let got = format!("{} lines, none of them that", stdout.lines().count());
+            return Err(case.told("CONSOLE", sentence, line, &got).into());
         }
     }
     Ok(())

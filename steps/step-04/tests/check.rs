@@ -10,7 +10,6 @@ fn main() -> std::process::ExitCode {
         .otherwise("server.rs", 3)
         .todo(Kind::Name, "server.rs", 5)
         .todo(Kind::Status, "server.rs", 6)
-        .todo((Kind::Attribute, SpanType::HttpServer), "server.rs", 3)
         .todo(
             (
                 Kind::Attribute,
@@ -35,24 +34,11 @@ fn main() -> std::process::ExitCode {
             6,
         )
         .cause(
-            (
-                Kind::Attribute,
-                SpanType::HttpServer,
-                attribute::NETWORK_PEER_ADDRESS,
-            ),
-            "main.rs",
-            8,
-            "axum tells the caller's address only if it is asked to.",
-        )
-        .cause(
-            (
-                Kind::Attribute,
-                SpanType::HttpServer,
-                attribute::CLIENT_ADDRESS,
-            ),
-            "main.rs",
-            8,
-            "axum tells the caller's address only if it is asked to.",
+            (Kind::Attribute, SpanType::HttpServer),
+            "server.rs",
+            3,
+            "What is known when a request arrives is given to the builder. The caller's address \
+             is known only if axum was asked for it (main.rs, TODO 8).",
         )
         .cause(
             Kind::Parent,
