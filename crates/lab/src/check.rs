@@ -239,6 +239,7 @@ impl Check {
                 ..LabConfig::from_env()?
             },
             shown: Arc::default(),
+            extras: Arc::default(),
         })
     }
 
@@ -247,7 +248,7 @@ impl Check {
             println!("\nstep {}  {}", self.guide.step, self.title);
             println!("{}", case.config.broker.describe());
         }
-        let shown = case.shown.clone();
+        let (shown, extras) = (case.shown.clone(), case.extras.clone());
         let told = Told::default();
         let trials = self
             .tests
@@ -270,6 +271,11 @@ impl Check {
         if !conclusion.has_failed() {
             for text in shown.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 println!("{text}");
+            }
+            let extras = extras.lock().unwrap_or_else(PoisonError::into_inner);
+            if !extras.is_empty() {
+                let extras: Vec<&str> = extras.iter().map(String::as_str).collect();
+                println!("accepted as extra: {}", extras.join(", "));
             }
         }
         conclusion.exit_code()
@@ -300,6 +306,8 @@ pub struct Case {
     program: Program,
     config: LabConfig,
     shown: Arc<Mutex<Vec<String>>>,
+    /// Attributes and INTERNAL spans that came beyond the snapshots.
+    extras: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Case {
@@ -443,12 +451,12 @@ impl Case {
         let came = findings::compare(&self.guide, name, &expected, recording)
             .map_err(Failure::Diagnosis)?;
         self.expect_conventions(recording)?;
-        self.show_extras(name, &expected, recording);
+        self.note_extras(&expected, recording);
         Ok(came)
     }
 
-    /// Shows, if all tests pass, what the program exported beyond the snapshot.
-    fn show_extras(&self, name: &str, expected: &Expected, recording: &Recording) {
+    /// Notes what the program exported beyond the snapshot: told if all tests pass.
+    fn note_extras(&self, expected: &Expected, recording: &Recording) {
         let contract = StepContract::new(self.step());
         let extras = Rules::new(&contract)
             .internal(internal(expected))
@@ -458,14 +466,12 @@ impl Case {
         let spans = spans.filter(|span| is_subject(span.service()));
         let attributes = extras.attributes.iter();
         let attributes = attributes.filter(|extra| is_subject(&extra.service));
-        let names: BTreeSet<&str> = spans
-            .map(|span| span.name.as_str())
-            .chain(attributes.map(|extra| extra.attribute.key.as_str()))
-            .collect();
-        if !names.is_empty() {
-            let names: Vec<&str> = names.into_iter().collect();
-            self.show(format!("{name}: accepted as extra: {}", names.join(", ")));
-        }
+        let names = spans
+            .map(|span| &span.name)
+            .chain(attributes.map(|extra| &extra.attribute.key))
+            .map(|name| name.chars().filter(|c| !otlp::is_unsafe(*c)).collect());
+        let mut noted = self.extras.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.extend(names);
     }
 
     /// Asserts of all spans of a recording, by the contract's table, that each
