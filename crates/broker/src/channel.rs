@@ -97,12 +97,23 @@ impl Channel {
         self.consumers.values().map(|c| c.queue).collect()
     }
 
-    /// Drops a message that is not complete; returns how many bytes had come.
-    pub(crate) fn abandon_content(&mut self) -> u64 {
-        match self.content.take() {
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Bytes of a message whose last frame has not come yet.
+    pub(crate) fn unfinished_bytes(&self) -> u64 {
+        match &self.content {
             Some(Content::Body { body, .. }) => body.len() as u64,
             _ => 0,
         }
+    }
+
+    /// Drops a message that is not complete; returns how many bytes had come.
+    pub(crate) fn abandon_content(&mut self) -> u64 {
+        let bytes = self.unfinished_bytes();
+        self.content = None;
+        bytes
     }
 }
 

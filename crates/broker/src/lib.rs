@@ -42,6 +42,7 @@
 //!   (506).
 //! - **Tables** may be nested 64 deep (502).
 
+mod audit;
 mod channel;
 mod connection;
 mod error;

@@ -15,6 +15,8 @@ use crate::frames::{self, PROTOCOL_HEADER};
 use crate::state::{ConnectionId, Shared};
 use crate::{Config, QueueStats};
 
+pub use crate::audit::Holdings;
+
 /// A broker without sockets: the state that its sessions share.
 #[derive(Clone)]
 pub struct Engine(Arc<Shared>);
@@ -38,6 +40,15 @@ impl Engine {
     #[must_use]
     pub fn queue(&self, vhost: &str, name: &str) -> Option<QueueStats> {
         self.0.stats(vhost, name)
+    }
+
+    /// Counts anew what the broker holds, and checks that its state agrees with
+    /// itself: for tests. It takes time in proportion to the state.
+    ///
+    /// # Errors
+    /// The first disagreement, in words: a defect of the broker.
+    pub fn audit(&self) -> Result<Holdings, String> {
+        self.0.lock().audit()
     }
 }
 

@@ -794,6 +794,9 @@ fn random_bytes_never_break_the_broker() {
             }
             rest = later;
         }
+        engine.audit().unwrap();
+        drop(session);
+        assert_eq!(engine.audit().unwrap().connections, 0, "case {case}");
     }
     // It still does its work.
     let mut session = opened(&engine);
@@ -813,8 +816,10 @@ fn mutated_conversations_never_break_the_broker() {
         for frame in frames_in {
             session.receive(&frame);
             frames(&session.take_output());
+            engine.audit().unwrap();
         }
         drop(session);
+        engine.audit().unwrap();
         // Nothing is left behind with a connection that is gone.
         if let Some(stats) = engine.queue("/", "q") {
             assert_eq!((stats.unacked, stats.consumers), (0, 0), "case {case}");

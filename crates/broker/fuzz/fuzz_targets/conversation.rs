@@ -1,0 +1,599 @@
+//! Mostly valid conversations of up to three clients with one broker, so that deep
+//! states are reached: content over several frames, confirms, consumers, deliveries
+//! settled with odd tags, memory that runs short, clients that don't read.
+#![no_main]
+
+use amq_protocol::protocol::{
+    AMQPClass, access, basic, channel, confirm, connection, exchange, queue, tx,
+};
+use amq_protocol::types::{AMQPValue, FieldTable};
+use arbitrary::Arbitrary;
+use broker::Config;
+use broker::wire::Engine;
+use broker_fuzz::client::Client;
+use broker_fuzz::{FRAME_MAX, FRAME_MIN, audit, check_end, config, frames};
+use libfuzzer_sys::fuzz_target;
+
+#[derive(Arbitrary, Debug)]
+struct Conversation {
+    limits: Limits,
+    steps: Vec<Step>,
+}
+
+/// Which of the broker's limits are near.
+#[derive(Arbitrary, Debug)]
+struct Limits {
+    memory: Limit,
+    outgoing: Limit,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Limit {
+    Far,
+    Near,
+    Nothing,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Step {
+    who: u8,
+    what: What,
+}
+
+#[derive(Arbitrary, Debug)]
+enum What {
+    /// The connection is lost, and made anew by the next step.
+    Lose(Introduction),
+    Read,
+    Content(On, Content),
+    Declare(On, Declare),
+    Consume(On, Consume),
+    Settle(On, Settle),
+    Method(On, Method),
+    Rare(On, Rare),
+}
+
+/// What a client does on its next connection.
+#[derive(Arbitrary, Clone, Debug, Default)]
+struct Introduction {
+    /// Reads only when told to, and so may have its output pile up.
+    is_slow: bool,
+    /// Never answers the broker's closes, and goes on instead.
+    is_rude: bool,
+    /// Doesn't know RabbitMQ's extensions.
+    is_plain: bool,
+    has_small_frames: bool,
+    mistake: Mistake,
+}
+
+#[derive(Arbitrary, Clone, Debug, Default)]
+enum Mistake {
+    #[default]
+    None,
+    NoneEither,
+    Password,
+    Vhost,
+    /// What is asked for is higher than the offer, or not.
+    Tuning(u16, u32),
+}
+
+#[derive(Arbitrary, Debug)]
+struct On(u8);
+
+impl On {
+    /// Nearly always one of the two that are open from the start.
+    fn channel(&self) -> u16 {
+        match self.0 % 16 {
+            15 => 0,
+            14 => 9,
+            13 => 3,
+            n => 1 + u16::from(n % 2),
+        }
+    }
+}
+
+#[derive(Arbitrary, Debug)]
+struct Name(u8);
+
+impl Name {
+    fn queue(&self) -> String {
+        match self.0 % 16 {
+            // The one that was declared last
+            13 => String::new(),
+            14 => "amq.reserved".to_owned(),
+            15 => "long".repeat(63),
+            n => ["q", "r", "s", "nobody's"][usize::from(n % 4)].to_owned(),
+        }
+    }
+
+    fn exchange(&self) -> String {
+        let names = ["", "", "", "", "", "", "amq.topic", "none"];
+        names[usize::from(self.0 % 8)].to_owned()
+    }
+
+    fn tag(&self) -> String {
+        ["a", "b", "c", ""][usize::from(self.0 % 4)].to_owned()
+    }
+}
+
+#[derive(Arbitrary, Debug)]
+struct Content {
+    exchange: Name,
+    key: Name,
+    is_mandatory: bool,
+    properties: Properties,
+    size: u16,
+    /// How large the portions of the body are.
+    split: u16,
+    flaw: Flaw,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Properties {
+    None,
+    Persistent,
+    /// A table nested that deep
+    Headers(u8),
+    UserId(bool),
+    Expiration,
+    Raw(Vec<u8>),
+}
+
+#[derive(Arbitrary, Debug)]
+enum Flaw {
+    None,
+    NoneEither,
+    NeverMore,
+    Header,
+    /// So many frames of the body are not sent.
+    Short(u8),
+    /// The header announces that many bytes more or less.
+    Size(i64),
+}
+
+#[derive(Arbitrary, Debug)]
+struct Declare {
+    name: Name,
+    flags: u8,
+    arguments: Arguments,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Arguments {
+    None,
+    NoneEither,
+    Nested(u8),
+    Classic,
+    Ttl,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Consume {
+    name: Name,
+    tag: Name,
+    no_ack: bool,
+    is_exclusive: bool,
+    nowait: bool,
+    /// Sets the prefetch count first.
+    prefetch: Option<(u8, bool)>,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Settle {
+    Ack {
+        tag: Tag,
+        multiple: bool,
+    },
+    Nack {
+        tag: Tag,
+        multiple: bool,
+        requeue: bool,
+    },
+    Reject {
+        tag: Tag,
+        requeue: bool,
+    },
+    Recover,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Tag {
+    /// Counted back from the last delivery
+    Back(u8),
+    First,
+    Zero,
+    Largest,
+    Any(u64),
+}
+
+#[derive(Arbitrary, Debug)]
+enum Method {
+    Confirm,
+    Qos(u8, bool),
+    Get(Name, bool),
+    Cancel(Name, bool),
+    Purge(Name, bool),
+    Delete(Name, u8),
+    Close,
+    Open,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Rare {
+    Heartbeat,
+    Flow(bool),
+    CloseOk,
+    Bind(Name, Name),
+    Unbind(Name, Name),
+    DeclareExchange(Name, bool),
+    DeleteExchange(Name),
+    Access,
+    Transaction,
+    FromServer,
+    RecoverAsync(bool),
+    CloseConnection,
+    CloseConnectionOk,
+    OpenConnection,
+    UpdateSecret,
+    Prefetch(u32),
+    Frame(u8, Vec<u8>),
+    Bytes(Vec<u8>),
+}
+
+fn nested(depth: u8) -> FieldTable {
+    let mut table = FieldTable::default();
+    for _ in 0..depth % 80 {
+        let mut outer = FieldTable::default();
+        outer.insert("k".into(), AMQPValue::FieldTable(table));
+        table = outer;
+    }
+    table
+}
+
+impl Tag {
+    fn value(&self, last: u64) -> u64 {
+        match self {
+            Self::Back(n) => last.saturating_sub((n % 8).into()),
+            Self::First => 1,
+            Self::Zero => 0,
+            Self::Largest => u64::MAX,
+            Self::Any(tag) => *tag,
+        }
+    }
+}
+
+fn basic(channel: u16, method: basic::AMQPMethod) -> Vec<u8> {
+    frames::method(channel, AMQPClass::Basic(method))
+}
+
+fn content(channel: u16, content: &Content) -> Vec<u8> {
+    let mut bytes = basic(
+        channel,
+        basic::AMQPMethod::Publish(basic::Publish {
+            exchange: content.exchange.exchange().as_str().into(),
+            routing_key: content.key.queue().as_str().into(),
+            mandatory: content.is_mandatory,
+            immediate: false,
+        }),
+    );
+    let properties = match &content.properties {
+        Properties::None => vec![0, 0],
+        Properties::Persistent => vec![0x10, 0, 2],
+        Properties::Headers(depth) => {
+            // A queue's declaration ends with its table.
+            let with_table = queue::Declare {
+                arguments: nested(*depth),
+                ..queue::Declare::default()
+            };
+            let method = queue::AMQPMethod::Declare(with_table);
+            let frame = frames::method(1, AMQPClass::Queue(method));
+            let mut properties = vec![0x20, 0];
+            properties.extend_from_slice(&frame[7 + 4 + 4..frame.len() - 1]);
+            properties
+        }
+        Properties::UserId(true) => vec![0, 0x10, 5, b'g', b'u', b'e', b's', b't'],
+        Properties::UserId(false) => vec![0, 0x10, 1, b'x'],
+        Properties::Expiration => vec![1, 0, 1, b'1'],
+        Properties::Raw(raw) => raw.clone(),
+    };
+    let size = usize::from(content.size % 12_000);
+    let (announced, left_out) = match content.flaw {
+        Flaw::None | Flaw::NoneEither | Flaw::NeverMore => (size as u64, 0),
+        Flaw::Header => return bytes,
+        Flaw::Short(frames) => (size as u64, usize::from(frames)),
+        Flaw::Size(difference) => ((size as u64).wrapping_add_signed(difference), 0),
+    };
+    bytes.extend(frames::header(channel, announced, &properties));
+    let body = vec![7; size];
+    let largest = FRAME_MAX as usize - 8;
+    // Not smaller than this, so that one step isn't thousands of frames.
+    let portion = usize::from(content.split).clamp(size / 16 + 1, largest);
+    let portions: Vec<_> = body.chunks(portion).collect();
+    for portion in &portions[..portions.len().saturating_sub(left_out)] {
+        bytes.extend(frames::raw(3, channel, portion));
+    }
+    bytes
+}
+
+fn declare(channel: u16, declare: &Declare) -> Vec<u8> {
+    let mut arguments = FieldTable::default();
+    match declare.arguments {
+        Arguments::None | Arguments::NoneEither => {}
+        Arguments::Nested(depth) => arguments = nested(depth),
+        Arguments::Classic => {
+            arguments.insert(
+                "x-queue-type".into(),
+                AMQPValue::LongString("classic".into()),
+            );
+        }
+        Arguments::Ttl => {
+            arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(1));
+        }
+    }
+    let has = |bit: u8| declare.flags & (1 << bit) != 0;
+    let method = queue::AMQPMethod::Declare(queue::Declare {
+        queue: declare.name.queue().as_str().into(),
+        // Each of these makes most later declarations differ from the first.
+        passive: has(0) && has(1),
+        durable: has(2) && has(3),
+        exclusive: has(4),
+        auto_delete: has(5),
+        nowait: has(6),
+        arguments,
+    });
+    frames::method(channel, AMQPClass::Queue(method))
+}
+
+fn consume(channel: u16, consume: &Consume) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some((count, global)) = consume.prefetch {
+        bytes.extend(qos(channel, count, global));
+    }
+    let method = basic::AMQPMethod::Consume(basic::Consume {
+        queue: consume.name.queue().as_str().into(),
+        consumer_tag: consume.tag.tag().as_str().into(),
+        no_local: false,
+        no_ack: consume.no_ack,
+        exclusive: consume.is_exclusive,
+        nowait: consume.nowait,
+        arguments: FieldTable::default(),
+    });
+    bytes.extend(basic(channel, method));
+    bytes
+}
+
+fn qos(channel: u16, count: u8, global: bool) -> Vec<u8> {
+    let qos = basic::Qos {
+        prefetch_count: (count % 5).into(),
+        global,
+    };
+    basic(channel, basic::AMQPMethod::Qos(qos))
+}
+
+fn settle(channel: u16, settle: &Settle, last: u64) -> Vec<u8> {
+    let method = match settle {
+        Settle::Ack { tag, multiple } => basic::AMQPMethod::Ack(basic::Ack {
+            delivery_tag: tag.value(last),
+            multiple: *multiple,
+        }),
+        Settle::Nack {
+            tag,
+            multiple,
+            requeue,
+        } => basic::AMQPMethod::Nack(basic::Nack {
+            delivery_tag: tag.value(last),
+            multiple: *multiple,
+            requeue: *requeue,
+        }),
+        Settle::Reject { tag, requeue } => basic::AMQPMethod::Reject(basic::Reject {
+            delivery_tag: tag.value(last),
+            requeue: *requeue,
+        }),
+        Settle::Recover => basic::AMQPMethod::Recover(basic::Recover { requeue: true }),
+    };
+    basic(channel, method)
+}
+
+fn method(on: u16, method: &Method) -> Vec<u8> {
+    let class = match method {
+        Method::Confirm => {
+            AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select::default()))
+        }
+        Method::Qos(count, global) => return qos(on, *count, *global),
+        Method::Get(name, no_ack) => AMQPClass::Basic(basic::AMQPMethod::Get(basic::Get {
+            queue: name.queue().as_str().into(),
+            no_ack: *no_ack,
+        })),
+        Method::Cancel(tag, nowait) => AMQPClass::Basic(basic::AMQPMethod::Cancel(basic::Cancel {
+            consumer_tag: tag.tag().as_str().into(),
+            nowait: *nowait,
+        })),
+        Method::Purge(name, nowait) => AMQPClass::Queue(queue::AMQPMethod::Purge(queue::Purge {
+            queue: name.queue().as_str().into(),
+            nowait: *nowait,
+        })),
+        Method::Delete(name, flags) => AMQPClass::Queue(queue::AMQPMethod::Delete(queue::Delete {
+            queue: name.queue().as_str().into(),
+            if_unused: flags & 1 != 0,
+            if_empty: flags & 2 != 0,
+            nowait: flags & 4 != 0,
+        })),
+        Method::Close => AMQPClass::Channel(channel::AMQPMethod::Close(channel::Close::default())),
+        Method::Open => AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})),
+    };
+    frames::method(on, class)
+}
+
+fn rare(on: u16, rare: &Rare) -> Vec<u8> {
+    use connection::AMQPMethod as Connection;
+
+    let class = match rare {
+        Rare::Heartbeat => return frames::raw(8, 0, &[]),
+        Rare::Flow(active) => {
+            AMQPClass::Channel(channel::AMQPMethod::Flow(channel::Flow { active: *active }))
+        }
+        Rare::CloseOk => return frames::channel_close_ok(on),
+        Rare::Bind(name, to) => AMQPClass::Queue(queue::AMQPMethod::Bind(queue::Bind {
+            queue: name.queue().as_str().into(),
+            exchange: to.exchange().as_str().into(),
+            ..queue::Bind::default()
+        })),
+        Rare::Unbind(name, from) => AMQPClass::Queue(queue::AMQPMethod::Unbind(queue::Unbind {
+            queue: name.queue().as_str().into(),
+            exchange: from.exchange().as_str().into(),
+            ..queue::Unbind::default()
+        })),
+        Rare::DeclareExchange(name, passive) => {
+            AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange::Declare {
+                exchange: name.exchange().as_str().into(),
+                kind: "topic".into(),
+                passive: *passive,
+                durable: true,
+                ..exchange::Declare::default()
+            }))
+        }
+        Rare::DeleteExchange(name) => {
+            AMQPClass::Exchange(exchange::AMQPMethod::Delete(exchange::Delete {
+                exchange: name.exchange().as_str().into(),
+                ..exchange::Delete::default()
+            }))
+        }
+        Rare::Access => AMQPClass::Access(access::AMQPMethod::Request(access::Request::default())),
+        Rare::Transaction => AMQPClass::Tx(tx::AMQPMethod::Select(tx::Select {})),
+        Rare::FromServer => AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})),
+        Rare::RecoverAsync(requeue) => {
+            AMQPClass::Basic(basic::AMQPMethod::RecoverAsync(basic::RecoverAsync {
+                requeue: *requeue,
+            }))
+        }
+        Rare::CloseConnection => {
+            AMQPClass::Connection(Connection::Close(connection::Close::default()))
+        }
+        Rare::CloseConnectionOk => return frames::connection_close_ok(),
+        Rare::OpenConnection => {
+            AMQPClass::Connection(Connection::Open(connection::Open::default()))
+        }
+        Rare::UpdateSecret => {
+            AMQPClass::Connection(Connection::UpdateSecret(connection::UpdateSecret::default()))
+        }
+        Rare::Prefetch(size) => {
+            let mut payload = vec![0, 60, 0, 10];
+            payload.extend_from_slice(&size.to_be_bytes());
+            payload.extend_from_slice(&[0, 1, 0]);
+            return frames::raw(1, on, &payload);
+        }
+        Rare::Frame(kind, payload) => {
+            return frames::raw([1, 2, 3, 8][usize::from(kind % 4)], on, payload);
+        }
+        Rare::Bytes(bytes) => return bytes.clone(),
+    };
+    let on = match class {
+        AMQPClass::Connection(_) => 0,
+        _ => on,
+    };
+    frames::method(on, class)
+}
+
+/// One of the three, between its connections.
+#[derive(Default)]
+struct Person {
+    introduction: Introduction,
+    client: Option<Client>,
+}
+
+impl Person {
+    /// The client, on a new connection if the last one has ended.
+    fn client(&mut self, engine: &Engine, config: &Config) -> &mut Client {
+        if self.client.as_ref().is_some_and(Client::is_finished) {
+            self.client = None;
+        }
+        let Introduction {
+            is_plain,
+            has_small_frames,
+            mistake,
+            ..
+        } = &self.introduction;
+        self.client.get_or_insert_with(|| {
+            let mut opening = frames::Opening::default();
+            if *is_plain {
+                opening.capabilities.clear();
+            }
+            if *has_small_frames {
+                opening.frame_max = FRAME_MIN;
+            }
+            match mistake {
+                Mistake::None | Mistake::NoneEither => {}
+                Mistake::Password => opening.password = "wrong",
+                Mistake::Vhost => opening.vhost = "nowhere",
+                Mistake::Tuning(channel_max, frame_max) => {
+                    opening.channel_max = *channel_max;
+                    // Refused, or as large as can be
+                    opening.frame_max = (*frame_max).max(FRAME_MAX);
+                }
+            }
+            let mut client = Client::new(engine, config, opening.frame_max);
+            client.send(&frames::opening(&opening));
+            client
+        })
+    }
+}
+
+fuzz_target!(|conversation: Conversation| {
+    let defaults = config();
+    let config = Config {
+        max_queue_bytes: match conversation.limits.memory {
+            Limit::Far => defaults.max_queue_bytes,
+            Limit::Near => 3000,
+            Limit::Nothing => 0,
+        },
+        max_outgoing_bytes: match conversation.limits.outgoing {
+            Limit::Far => defaults.max_outgoing_bytes,
+            Limit::Near => 2000,
+            Limit::Nothing => 0,
+        },
+        ..defaults
+    };
+    let engine = Engine::new(config.clone());
+    let mut people: [Person; 3] = Default::default();
+    // More steps find nothing that these don't, and take longer.
+    for step in conversation.steps.into_iter().take(300) {
+        let person = &mut people[usize::from(step.who % 3)];
+        let Introduction {
+            is_slow, is_rude, ..
+        } = person.introduction;
+        let client = person.client(&engine, &config);
+        let bytes = match &step.what {
+            What::Lose(introduction) => {
+                person.client = None;
+                person.introduction = introduction.clone();
+                let _ = audit(&engine);
+                continue;
+            }
+            What::Read => Vec::new(),
+            What::Content(on, what) => content(on.channel(), what),
+            What::Declare(on, what) => declare(on.channel(), what),
+            What::Consume(on, what) => consume(on.channel(), what),
+            What::Settle(on, what) => {
+                settle(on.channel(), what, client.last_delivery(on.channel()))
+            }
+            What::Method(on, what) => method(on.channel(), what),
+            What::Rare(on, what) => rare(on.channel(), what),
+        };
+        client.send(&bytes);
+        let _ = audit(&engine);
+        if !is_slow || matches!(step.what, What::Read) {
+            if is_rude {
+                client.read();
+                client.take_asked();
+            } else {
+                client.read_and_answer();
+            }
+            let _ = audit(&engine);
+        }
+    }
+    for person in people {
+        drop(person.client);
+        let _ = audit(&engine);
+    }
+    check_end(&engine, &config);
+});

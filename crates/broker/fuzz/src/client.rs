@@ -1,0 +1,316 @@
+//! A client that feeds a session and holds all that comes back against the protocol.
+
+use std::collections::BTreeMap;
+
+use amq_protocol::frame::{AMQPFrame, parse_frame};
+use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
+use broker::Config;
+use broker::wire::{Engine, Session};
+
+use crate::frames::{self, HEADER};
+
+/// What may come on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Channel {
+    /// Whatever a server sends, from the delivery and the confirm after these.
+    Open { delivered: u64, confirmed: u64 },
+    /// The broker has closed it: an answer to a close of the client's own, or `open-ok`.
+    Closing,
+    /// It is not open: `open-ok`.
+    Closed,
+}
+
+/// How far the connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connection {
+    Running,
+    /// The broker has closed it: nothing but `close-ok` may come.
+    Closing,
+    /// Nothing may come.
+    Closed,
+}
+
+/// What the broker has asked the client to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// `channel.close`
+    ChannelClose(u16),
+    /// `connection.close`
+    ConnectionClose,
+}
+
+/// A session, fed by a client that reads when it is told to.
+pub struct Client {
+    session: Session,
+    connection: Connection,
+    channels: BTreeMap<u16, Channel>,
+    /// The content that must come next: its channel, and how much of its body is
+    /// left, once the header has said so.
+    content: Option<(u16, Option<u64>)>,
+    /// The largest frame that may come.
+    frame_max: u32,
+    /// Bytes that may come at once, besides the ends of consumers.
+    most: usize,
+    /// Bytes that came in all.
+    read: u64,
+    /// Bytes that were sent in all.
+    sent: usize,
+    asked: Vec<Asked>,
+    paused: bool,
+}
+
+impl Client {
+    /// A new session of `engine`, which has this configuration. Its frames will be of
+    /// `frame_max` at most.
+    #[must_use]
+    pub fn new(engine: &Engine, config: &Config, frame_max: u32) -> Self {
+        let message = usize::try_from(config.max_message_bytes).unwrap_or(usize::MAX);
+        let frame = config.frame_max as usize;
+        Self {
+            session: engine.session(),
+            connection: Connection::Running,
+            channels: BTreeMap::new(),
+            content: None,
+            frame_max,
+            // Beyond the limit: one message with its properties, what is around it,
+            // and the answers to one method.
+            most: config.max_outgoing_bytes + message + 3 * frame,
+            read: 0,
+            sent: 0,
+            asked: Vec::new(),
+            paused: false,
+        }
+    }
+
+    /// Whether the connection has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.session.is_finished()
+    }
+
+    /// Whether the session was ever seen to let its input wait.
+    #[must_use]
+    pub fn was_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// How many bytes have come.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.read
+    }
+
+    /// The tag of the channel's last delivery, 0 if there was none.
+    #[must_use]
+    pub fn last_delivery(&self, channel: u16) -> u64 {
+        match self.channels.get(&channel) {
+            Some(Channel::Open { delivered, .. }) => *delivered,
+            _ => 0,
+        }
+    }
+
+    /// Takes what the broker asked and nobody answered yet.
+    pub fn take_asked(&mut self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked)
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Panics
+    /// If the session keeps more of them than one frame, and doesn't pause.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.sent += bytes.len();
+        self.session.receive(bytes);
+        let paused = self.session.is_paused();
+        self.paused |= paused;
+        assert!(
+            paused || self.session.unhandled() < crate::FRAME_MAX as usize,
+            "{} bytes wait for nothing",
+            self.session.unhandled()
+        );
+        assert!(
+            !self.session.is_finished() || self.session.unhandled() == 0,
+            "input is kept after the end"
+        );
+    }
+
+    /// Reads all there is, and all that comes of it.
+    ///
+    /// # Panics
+    /// If what comes breaks the protocol, or doesn't end.
+    pub fn read(&mut self) {
+        loop {
+            let output = self.session.take_output();
+            self.check(&output);
+            let before = self.session.unhandled();
+            self.send(&[]);
+            // Each turn brings output or takes input, of which there is no more.
+            if output.is_empty() && self.session.unhandled() == before {
+                return;
+            }
+        }
+    }
+
+    /// Reads, and answers what the broker asks: closed channels are opened again.
+    pub fn read_and_answer(&mut self) {
+        self.read();
+        for asked in self.take_asked() {
+            match asked {
+                Asked::ChannelClose(channel) => {
+                    self.send(&frames::channel_close_ok(channel));
+                    self.send(&frames::channel_open(channel));
+                }
+                Asked::ConnectionClose => self.send(&frames::connection_close_ok()),
+            }
+        }
+        self.read();
+    }
+
+    fn check(&mut self, mut output: &[u8]) {
+        // A consumer is asked for by at least 20 bytes, and its end told by at most 280.
+        let most = self.most + self.sent * 14;
+        assert!(
+            output.len() <= most,
+            "{} bytes at once, at most {most} were expected",
+            output.len()
+        );
+        if output == HEADER && self.read == 0 {
+            self.connection = Connection::Closed;
+            assert!(self.is_finished(), "the version was named to go on");
+            return;
+        }
+        self.read += output.len() as u64;
+        while !output.is_empty() {
+            let (rest, frame) = match parse_frame(output) {
+                Ok(parsed) => parsed,
+                Err(error) => panic!("{error} in {output:02x?}"),
+            };
+            // Content headers can't be split: RabbitMQ, too, passes them as they came.
+            let size = output.len() - rest.len();
+            assert!(
+                size <= self.frame_max as usize || matches!(frame, AMQPFrame::Header(..)),
+                "a frame of {size} bytes: {frame:?}"
+            );
+            self.check_frame(frame);
+            output = rest;
+        }
+        assert_eq!(self.content, None, "content is cut short");
+    }
+
+    fn check_frame(&mut self, frame: AMQPFrame) {
+        if let Some((on, left)) = self.content {
+            self.content = match (left, frame) {
+                (None, AMQPFrame::Header(channel, header)) => {
+                    assert_eq!((channel, header.class_id), (on, 60));
+                    Some((on, Some(header.body_size)))
+                }
+                (Some(left), AMQPFrame::Body(channel, body)) => {
+                    assert_eq!(channel, on);
+                    assert!(!body.is_empty() && body.len() as u64 <= left);
+                    Some((on, Some(left - body.len() as u64)))
+                }
+                (_, frame) => panic!("content should go on, not {frame:?}"),
+            };
+            self.content = self.content.filter(|(_, left)| *left != Some(0));
+            return;
+        }
+        match frame {
+            AMQPFrame::Method(0, AMQPClass::Connection(method)) => self.check_connection(method),
+            AMQPFrame::Method(channel @ 1.., class) => {
+                assert_eq!(
+                    self.connection,
+                    Connection::Running,
+                    "{class:?} after the end"
+                );
+                self.check_channel(channel, class);
+            }
+            frame => panic!("out of place: {frame:?}"),
+        }
+    }
+
+    fn check_connection(&mut self, method: connection::AMQPMethod) {
+        use connection::AMQPMethod as Method;
+
+        match (self.connection, method) {
+            (
+                Connection::Running,
+                Method::Start(_)
+                | Method::Tune(_)
+                | Method::OpenOk(_)
+                | Method::Blocked(_)
+                | Method::Unblocked(_),
+            ) => {}
+            (Connection::Running, Method::Close(_)) => {
+                self.connection = Connection::Closing;
+                self.asked.push(Asked::ConnectionClose);
+            }
+            (Connection::Running | Connection::Closing, Method::CloseOk(_)) => {
+                self.connection = Connection::Closed;
+            }
+            (state, method) => panic!("{method:?} while {state:?}"),
+        }
+    }
+
+    fn check_channel(&mut self, number: u16, class: AMQPClass) {
+        use channel::AMQPMethod as Method;
+
+        let channel = self.channels.entry(number).or_insert(Channel::Closed);
+        match (&mut *channel, class) {
+            (Channel::Closing | Channel::Closed, AMQPClass::Channel(Method::OpenOk(_))) => {
+                *channel = Channel::Open {
+                    delivered: 0,
+                    confirmed: 0,
+                };
+            }
+            (Channel::Open { .. }, AMQPClass::Channel(Method::Close(_))) => {
+                *channel = Channel::Closing;
+                self.asked.push(Asked::ChannelClose(number));
+            }
+            (Channel::Open { .. }, AMQPClass::Channel(Method::CloseOk(_))) => {
+                *channel = Channel::Closed;
+            }
+            (Channel::Closing, AMQPClass::Channel(Method::CloseOk(_))) => {}
+            (Channel::Open { .. }, AMQPClass::Channel(Method::FlowOk(_))) => {}
+            (
+                Channel::Open {
+                    delivered,
+                    confirmed,
+                },
+                AMQPClass::Basic(method),
+            ) => {
+                let (tag, has_content) = match method {
+                    basic::AMQPMethod::Deliver(deliver) => (Some(deliver.delivery_tag), true),
+                    basic::AMQPMethod::GetOk(get_ok) => (Some(get_ok.delivery_tag), true),
+                    basic::AMQPMethod::Return(_) => (None, true),
+                    basic::AMQPMethod::Ack(ack) => {
+                        assert_eq!(ack.delivery_tag, *confirmed + 1, "confirms have an order");
+                        *confirmed += 1;
+                        (None, false)
+                    }
+                    basic::AMQPMethod::QosOk(_)
+                    | basic::AMQPMethod::ConsumeOk(_)
+                    | basic::AMQPMethod::CancelOk(_)
+                    | basic::AMQPMethod::Cancel(_)
+                    | basic::AMQPMethod::GetEmpty(_)
+                    | basic::AMQPMethod::RecoverOk(_) => (None, false),
+                    method => panic!("a server doesn't send {method:?}"),
+                };
+                if let Some(tag) = tag {
+                    assert_eq!(tag, *delivered + 1, "deliveries have an order");
+                    *delivered += 1;
+                }
+                if has_content {
+                    self.content = Some((number, None));
+                }
+            }
+            (
+                Channel::Open { .. },
+                AMQPClass::Exchange(_)
+                | AMQPClass::Queue(_)
+                | AMQPClass::Confirm(_)
+                | AMQPClass::Access(_),
+            ) => {}
+            (state, class) => panic!("{class:?} on channel {number}, which is {state:?}"),
+        }
+    }
+}
