@@ -359,12 +359,65 @@ fn broken_framing_is_501() {
         &too_large,
         &one_too_large,
         &[9],
-        &raw(8, 0, b"x"),
         b"AMQP\x00\x00\x09\x01",
     ] {
         let mut session = opened(&engine());
         session.receive(bytes);
-        assert_closed(&mut session, 501);
+        let frames = output(&mut session);
+        assert!(
+            matches!(
+                &frames[..],
+                [AMQPFrame::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)))]
+                    if close.reply_code == 501
+            ),
+            "{frames:?}"
+        );
+        // Where an answer would begin can't be told.
+        assert!(session.is_finished());
+    }
+}
+
+#[test]
+fn a_heartbeat_with_a_payload_is_501() {
+    let mut session = opened(&engine());
+    session.receive(&raw(8, 0, b"x"));
+    assert_closed(&mut session, 501);
+}
+
+/// A client has often sent more when it learns that it broke a rule. How TCP cuts
+/// that must not matter to how the connection ends.
+#[test]
+fn portions_make_no_difference_to_the_end() {
+    let close_ok = connection::AMQPMethod::CloseOk(connection::CloseOk {});
+    let close_ok = method(0, AMQPClass::Connection(close_ok));
+    let rubbish = raw(1, 1, &[0, 20]);
+    let mut wrong_end = channel_open(2);
+    *wrong_end.last_mut().unwrap() = 0;
+    for (what, bytes, code) in [
+        ("a method cut short", rubbish.clone(), 502),
+        ("an unknown method", raw(1, 1, &[0, 60, 0, 99]), 503),
+        ("a heartbeat with a payload", raw(8, 0, b"x"), 501),
+        ("two of them", [rubbish.clone(), rubbish].concat(), 502),
+        ("broken framing", wrong_end, 501),
+    ] {
+        let bytes = [bytes, declare(1, "on its way"), close_ok.clone()].concat();
+        for portion in [1, 3, 7, 20, bytes.len()] {
+            let mut session = opened(&engine());
+            let mut frames = Vec::new();
+            for bytes in bytes.chunks(portion) {
+                session.receive(bytes);
+                frames.extend(output(&mut session));
+            }
+            assert!(
+                matches!(
+                    &frames[..],
+                    [AMQPFrame::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)))]
+                        if close.reply_code == code
+                ),
+                "{what} in portions of {portion}: {frames:?}"
+            );
+            assert!(session.is_finished(), "{what} in portions of {portion}");
+        }
     }
 }
 
