@@ -28,7 +28,7 @@ pub struct Holdings {
     ///
     /// [`Config::max_queue_bytes`]: crate::Config::max_queue_bytes
     pub message_bytes: u64,
-    /// Bytes of messages whose last frame has not come yet.
+    /// Bytes of messages whose last frame has not come yet, with their properties.
     pub unfinished_bytes: u64,
 }
 

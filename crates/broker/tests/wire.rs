@@ -598,10 +598,36 @@ fn messages_begun_and_not_finished_are_limited() {
         session.receive(&raw(3, channel, &body));
         session.receive(&raw(3, channel, &body));
         if output(&mut session).len() > 1 {
-            // Four messages of the largest size, 10 000 bytes.
-            assert_eq!(channel, 2 + 4);
+            // Four messages of the largest size, 10 000 bytes, with frames of properties.
+            assert_eq!(channel, 2 + 4 * (10_000 + 4096) / 8178);
             return;
         }
+    }
+    panic!("no limit");
+}
+
+/// Properties wait with their message, and may take as much as a body.
+#[test]
+fn properties_of_unfinished_messages_are_limited_too() {
+    let mut table = vec![1, b'k', b'S', 0, 0, 0x0F, 0];
+    table.resize(7 + 0x0F00, b'x');
+    let mut properties = vec![0b0010_0000, 0];
+    properties.extend_from_slice(&(table.len() as u32).to_be_bytes());
+    properties.extend_from_slice(&table);
+
+    let engine = engine();
+    let mut session = opened(&engine);
+    for channel in 2..100 {
+        session.receive(&channel_open(channel));
+        session.receive(&publish(channel, "q"));
+        session.receive(&header(channel, 60, 1, &properties));
+        if output(&mut session).len() > 1 {
+            // Four messages of 10 000 bytes, each with a frame of properties.
+            assert_eq!(channel, 2 + 4 * (10_000 + 4096) / 3853);
+            return;
+        }
+        let held = engine.audit().unwrap().unfinished_bytes;
+        assert_eq!(held, (u64::from(channel) - 1) * 3853);
     }
     panic!("no limit");
 }
