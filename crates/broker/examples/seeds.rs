@@ -1,4 +1,6 @@
-//! Records what lapin sends in a few conversations, as seeds for the fuzz target `bytes`: `cargo run -p broker --example seeds`.
+//! Writes the fuzz targets' seeds: what lapin sends in a few conversations, for `bytes`, and long random inputs, for `conversation`.
+//!
+//! `cargo run -p broker --example seeds`
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -23,13 +25,34 @@ const CONVERSATIONS: [&str; 5] = ["handshake", "publish", "consume", "get", "ref
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/bytes");
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    let folder = seeds.join("bytes");
     tokio::fs::create_dir_all(&folder).await?;
     for name in CONVERSATIONS {
         let path = folder.join(name);
         tokio::time::timeout(DEADLINE, record(name, path)).await??;
     }
+    // All bytes are steps to that target. Left to itself the fuzzer takes long to
+    // come to as many of them.
+    let folder = seeds.join("conversation");
+    tokio::fs::create_dir_all(&folder).await?;
+    for seed in 0..16 {
+        tokio::fs::write(folder.join(format!("random-{seed:02}")), random(seed)).await?;
+    }
     Ok(())
+}
+
+/// The same bytes for the same seed, everywhere: SplitMix64.
+fn random(seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)).to_be_bytes()
+    };
+    (0..250).flat_map(|_| next()).collect()
 }
 
 /// Has one conversation with a broker of its own, and writes what the client sent.

@@ -9,11 +9,24 @@ use broker::wire::{Engine, Session};
 
 use crate::frames::{self, HEADER};
 
+/// What a client knows of an open channel.
+#[derive(Debug, Default)]
+struct Open {
+    /// The number of the last delivery.
+    delivered: u64,
+    /// The number of the last confirm.
+    confirmed: u64,
+    /// Deliveries that the client did not settle, or doesn't need to.
+    unsettled: Vec<u64>,
+    /// The tags that the broker confirmed.
+    consumers: Vec<String>,
+}
+
 /// What may come on a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Channel {
-    /// Whatever a server sends, from the delivery and the confirm after these.
-    Open { delivered: u64, confirmed: u64 },
+    /// Whatever a server sends.
+    Open(Open),
     /// The broker has closed it: an answer to a close of the client's own, or `open-ok`.
     Closing,
     /// It is not open: `open-ok`.
@@ -74,7 +87,7 @@ impl Client {
             frame_max,
             // Beyond the limit: one message with its properties, what is around it,
             // and the answers to one method.
-            most: config.max_outgoing_bytes + message + 3 * frame,
+            most: config.max_outgoing_bytes + message + frame + 4096,
             read: 0,
             sent: 0,
             asked: Vec::new(),
@@ -100,13 +113,38 @@ impl Client {
         self.read
     }
 
-    /// The tag of the channel's last delivery, 0 if there was none.
+    /// The deliveries of a channel that the client has not settled.
     #[must_use]
-    pub fn last_delivery(&self, channel: u16) -> u64 {
+    pub fn unsettled(&self, channel: u16) -> &[u64] {
         match self.channels.get(&channel) {
-            Some(Channel::Open { delivered, .. }) => *delivered,
-            _ => 0,
+            Some(Channel::Open(open)) => &open.unsettled,
+            _ => &[],
         }
+    }
+
+    /// The tags of the consumers on a channel.
+    #[must_use]
+    pub fn consumers(&self, channel: u16) -> &[String] {
+        match self.channels.get(&channel) {
+            Some(Channel::Open(open)) => &open.consumers,
+            _ => &[],
+        }
+    }
+
+    /// Notes which deliveries the method will settle.
+    pub fn settled(&mut self, channel: u16, method: &basic::AMQPMethod) {
+        let Some(Channel::Open(open)) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        let (tag, multiple) = match method {
+            basic::AMQPMethod::Ack(ack) => (ack.delivery_tag, ack.multiple),
+            basic::AMQPMethod::Nack(nack) => (nack.delivery_tag, nack.multiple),
+            basic::AMQPMethod::Reject(reject) => (reject.delivery_tag, false),
+            basic::AMQPMethod::Recover(_) => (0, true),
+            _ => return,
+        };
+        let is_settled = |other: u64| other == tag || (multiple && (tag == 0 || other < tag));
+        open.unsettled.retain(|other| !is_settled(*other));
     }
 
     /// Takes what the broker asked and nobody answered yet.
@@ -257,54 +295,52 @@ impl Client {
         let channel = self.channels.entry(number).or_insert(Channel::Closed);
         match (&mut *channel, class) {
             (Channel::Closing | Channel::Closed, AMQPClass::Channel(Method::OpenOk(_))) => {
-                *channel = Channel::Open {
-                    delivered: 0,
-                    confirmed: 0,
-                };
+                *channel = Channel::Open(Open::default());
             }
-            (Channel::Open { .. }, AMQPClass::Channel(Method::Close(_))) => {
+            (Channel::Open(_), AMQPClass::Channel(Method::Close(_))) => {
                 *channel = Channel::Closing;
                 self.asked.push(Asked::ChannelClose(number));
             }
-            (Channel::Open { .. }, AMQPClass::Channel(Method::CloseOk(_))) => {
+            (Channel::Open(_), AMQPClass::Channel(Method::CloseOk(_))) => {
                 *channel = Channel::Closed;
             }
             (Channel::Closing, AMQPClass::Channel(Method::CloseOk(_))) => {}
-            (Channel::Open { .. }, AMQPClass::Channel(Method::FlowOk(_))) => {}
-            (
-                Channel::Open {
-                    delivered,
-                    confirmed,
-                },
-                AMQPClass::Basic(method),
-            ) => {
+            (Channel::Open(_), AMQPClass::Channel(Method::FlowOk(_))) => {}
+            (Channel::Open(open), AMQPClass::Basic(method)) => {
                 let (tag, has_content) = match method {
                     basic::AMQPMethod::Deliver(deliver) => (Some(deliver.delivery_tag), true),
                     basic::AMQPMethod::GetOk(get_ok) => (Some(get_ok.delivery_tag), true),
                     basic::AMQPMethod::Return(_) => (None, true),
                     basic::AMQPMethod::Ack(ack) => {
-                        assert_eq!(ack.delivery_tag, *confirmed + 1, "confirms have an order");
-                        *confirmed += 1;
+                        open.confirmed += 1;
+                        assert_eq!(ack.delivery_tag, open.confirmed, "confirms have an order");
+                        (None, false)
+                    }
+                    basic::AMQPMethod::ConsumeOk(consume_ok) => {
+                        open.consumers.push(consume_ok.consumer_tag.into());
+                        (None, false)
+                    }
+                    basic::AMQPMethod::CancelOk(basic::CancelOk { consumer_tag })
+                    | basic::AMQPMethod::Cancel(basic::Cancel { consumer_tag, .. }) => {
+                        open.consumers.retain(|tag| tag != consumer_tag.as_str());
                         (None, false)
                     }
                     basic::AMQPMethod::QosOk(_)
-                    | basic::AMQPMethod::ConsumeOk(_)
-                    | basic::AMQPMethod::CancelOk(_)
-                    | basic::AMQPMethod::Cancel(_)
                     | basic::AMQPMethod::GetEmpty(_)
                     | basic::AMQPMethod::RecoverOk(_) => (None, false),
                     method => panic!("a server doesn't send {method:?}"),
                 };
                 if let Some(tag) = tag {
-                    assert_eq!(tag, *delivered + 1, "deliveries have an order");
-                    *delivered += 1;
+                    open.delivered += 1;
+                    assert_eq!(tag, open.delivered, "deliveries have an order");
+                    open.unsettled.push(tag);
                 }
                 if has_content {
                     self.content = Some((number, None));
                 }
             }
             (
-                Channel::Open { .. },
+                Channel::Open(_),
                 AMQPClass::Exchange(_)
                 | AMQPClass::Queue(_)
                 | AMQPClass::Confirm(_)

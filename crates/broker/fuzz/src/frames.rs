@@ -46,6 +46,8 @@ pub fn header(channel: u16, body_size: u64, properties: &[u8]) -> Vec<u8> {
 pub struct Opening {
     /// For the user `guest`.
     pub password: &'static str,
+    /// Logs in by AMQPLAIN instead of PLAIN.
+    pub is_amqplain: bool,
     /// What the client says it can do.
     pub capabilities: Vec<&'static str>,
     /// What it asks for in `connection.tune-ok`.
@@ -60,6 +62,7 @@ impl Default for Opening {
     fn default() -> Self {
         Self {
             password: "guest",
+            is_amqplain: false,
             capabilities: vec![
                 "authentication_failure_close",
                 "connection.blocked",
@@ -81,10 +84,16 @@ pub fn opening(opening: &Opening) -> Vec<u8> {
     }
     let mut client_properties = FieldTable::default();
     client_properties.insert("capabilities".into(), AMQPValue::FieldTable(table));
+    let (mechanism, response) = if opening.is_amqplain {
+        ("AMQPLAIN", amqplain(opening.password))
+    } else {
+        let response = format!("\0guest\0{}", opening.password);
+        ("PLAIN", response.into_bytes())
+    };
     let start_ok = connection::StartOk {
         client_properties,
-        mechanism: "PLAIN".into(),
-        response: format!("\0guest\0{}", opening.password).into(),
+        mechanism: mechanism.into(),
+        response: response.into(),
         locale: "en_US".into(),
     };
     let tune_ok = connection::TuneOk {
@@ -106,6 +115,20 @@ pub fn opening(opening: &Opening) -> Vec<u8> {
     bytes.extend(channel_open(1));
     bytes.extend(channel_open(2));
     bytes
+}
+
+/// The answer to AMQPLAIN: a table without its length.
+fn amqplain(password: &'static str) -> Vec<u8> {
+    let mut response = Vec::new();
+    for (name, value) in [("LOGIN", "guest"), ("PASSWORD", password)] {
+        for (length, text) in [(&[][..], name), (&[b'S', 0, 0, 0][..], value)] {
+            response.extend_from_slice(length);
+            // Both are short.
+            response.push(text.len() as u8);
+            response.extend_from_slice(text.as_bytes());
+        }
+    }
+    response
 }
 
 /// `channel.open`.
