@@ -20,6 +20,7 @@ const QUEUES: [&str; 2] = ["q", "r"];
 #[derive(Debug)]
 struct Conversation {
     limits: Limits,
+    introductions: [Introduction; 3],
     steps: Vec<Step>,
 }
 
@@ -28,12 +29,17 @@ impl<'a> Arbitrary<'a> for Conversation {
     /// every second of them, on average.
     fn arbitrary(bytes: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
         let limits = bytes.arbitrary()?;
+        let introductions = bytes.arbitrary()?;
         let mut steps = Vec::new();
         // More find nothing that these don't, and take longer.
         while !bytes.is_empty() && steps.len() < 200 {
             steps.push(bytes.arbitrary()?);
         }
-        Ok(Self { limits, steps })
+        Ok(Self {
+            limits,
+            introductions,
+            steps,
+        })
     }
 }
 
@@ -59,7 +65,7 @@ struct Step {
 
 /// What would end a channel or a connection happens in one of eight cases: if it did
 /// more often, no conversation would get far.
-#[derive(Arbitrary, Debug)]
+#[derive(Arbitrary, Clone, Debug)]
 struct Seldom<T>(u8, T);
 
 impl<T> Seldom<T> {
@@ -82,7 +88,7 @@ enum What {
 }
 
 /// What a client does on its next connection.
-#[derive(Arbitrary, Clone, Debug, Default)]
+#[derive(Arbitrary, Clone, Debug)]
 struct Introduction {
     /// Reads only when told to, and so may have its output pile up.
     is_slow: bool,
@@ -92,13 +98,11 @@ struct Introduction {
     is_plain: bool,
     has_small_frames: bool,
     uses_amqplain: bool,
-    mistake: Mistake,
+    mistake: Seldom<Mistake>,
 }
 
-#[derive(Arbitrary, Clone, Debug, Default)]
+#[derive(Arbitrary, Clone, Debug)]
 enum Mistake {
-    #[default]
-    None,
     Password,
     Vhost,
     /// What is asked for is higher than the offer, or not.
@@ -550,7 +554,6 @@ fn rare(on: u16, rare: &Rare) -> Vec<u8> {
 }
 
 /// One of the three, between its connections.
-#[derive(Default)]
 struct Person {
     introduction: Introduction,
     client: Option<Client>,
@@ -578,11 +581,11 @@ impl Person {
             if *has_small_frames {
                 opening.frame_max = FRAME_MIN;
             }
-            match mistake {
-                Mistake::None => {}
-                Mistake::Password => opening.password = "wrong",
-                Mistake::Vhost => opening.vhost = "nowhere",
-                Mistake::Tuning(channel_max, frame_max) => {
+            match mistake.get() {
+                None => {}
+                Some(Mistake::Password) => opening.password = "wrong",
+                Some(Mistake::Vhost) => opening.vhost = "nowhere",
+                Some(Mistake::Tuning(channel_max, frame_max)) => {
                     opening.channel_max = *channel_max;
                     // Refused, or as large as can be
                     opening.frame_max = (*frame_max).max(FRAME_MAX);
@@ -623,7 +626,10 @@ fuzz_target!(|conversation: Conversation| {
         first.read();
     }
     drop(first);
-    let mut people: [Person; 3] = Default::default();
+    let mut people = conversation.introductions.map(|introduction| Person {
+        introduction,
+        client: None,
+    });
     for step in conversation.steps {
         let person = &mut people[usize::from(step.who % 3)];
         let Introduction {
