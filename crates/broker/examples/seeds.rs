@@ -90,11 +90,8 @@ async fn relay(listener: TcpListener, to: SocketAddr) -> std::io::Result<Vec<u8>
     let back = tokio::spawn(async move { tokio::io::copy(&mut from_broker, &mut to_client).await });
     let mut sent = Vec::new();
     let mut buffer = vec![0; 64 << 10];
-    loop {
-        // A client that leaves something unread ends by a reset.
-        let Ok(read @ 1..) = from_client.read(&mut buffer).await else {
-            break;
-        };
+    // A client that leaves something unread ends by a reset.
+    while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
         sent.extend_from_slice(&buffer[..read]);
         // Once the broker has closed, what the client still says is lost, and may be.
         if to_broker.write_all(&buffer[..read]).await.is_err() {
