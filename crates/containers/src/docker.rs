@@ -34,7 +34,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 const PULL_DEADLINE: Duration = Duration::from_secs(120);
 
 /// How often a fetch tells how far it is.
-const PROGRESS: Duration = Duration::from_secs(2);
+const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long Docker may take to remove a container.
 pub(crate) const REMOVE_DEADLINE: Duration = Duration::from_secs(30);
@@ -121,7 +121,7 @@ impl Docker {
                 {
                     layers.insert(layer, (progress.current, progress.total));
                 }
-                if told.elapsed() >= PROGRESS {
+                if told.elapsed() >= PROGRESS_PAUSE {
                     told = Instant::now();
                     say(&progress(image, layers.values().copied()));
                 }

@@ -136,7 +136,7 @@ impl Check {
         let mut arguments = Arguments::from_args();
         // Tests wait for each other's processes more than they compute.
         arguments.test_threads.get_or_insert(TEST_THREADS);
-        match self.prepare() {
+        match self.prepare(arguments.list) {
             Ok(case) => self.run_with(&arguments, case),
             Err(error) => {
                 eprintln!("step {}: {error}", self.step);
@@ -145,8 +145,16 @@ impl Check {
         }
     }
 
-    fn prepare(&self) -> Result<Case, LabError> {
+    fn prepare(&self, list: bool) -> Result<Case, LabError> {
         environment::clean(&[])?;
+        let config = LabConfig {
+            queue_timeout: QUEUE_TIMEOUT,
+            ..LabConfig::from_env()?
+        };
+        // To name the tests, no broker has to be started.
+        if !list {
+            config.broker.prepare()?;
+        }
         Ok(Case {
             step: self.step,
             home: self.home,
@@ -154,10 +162,7 @@ impl Check {
                 Some(program) => program,
                 None => Program::tier1(self.home.binary),
             },
-            config: LabConfig {
-                queue_timeout: QUEUE_TIMEOUT,
-                ..LabConfig::from_env()?
-            },
+            config,
             shown: Arc::default(),
         })
     }

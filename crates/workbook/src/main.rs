@@ -1,6 +1,7 @@
 //! The `cargo workbook` command.
 
 mod build;
+mod docker;
 mod run;
 mod step;
 mod terminal;
@@ -28,9 +29,11 @@ const EXIT_ENVIRONMENT: u8 = 2;
 STEP is `1`, `01` or `step-01` for your own code in steps/, and `solution-01`
 for the finished one in solutions/.
 
-Nothing needs Docker or an account: broker, database and trace receiver run
-inside this command. WORKBOOK_BROKER=url and WORKBOOK_AMQP_URL use a RabbitMQ
-that runs already. NO_COLOR=1 switches colours off.
+Nothing needs Docker or an account: database and trace receiver run inside this
+command, and so does a broker where Docker doesn't answer. Where it does, RabbitMQ
+is started in it, once for all runs. WORKBOOK_BROKER=docker|embedded|url decides
+otherwise; url uses the RabbitMQ at WORKBOOK_AMQP_URL. NO_COLOR=1 switches colours
+off.
 
 Examples:
   cargo workbook run                       try the system with curl or a browser
@@ -62,6 +65,10 @@ enum Command {
         #[arg(long, value_enum, value_name = "PART")]
         without: Vec<Without>,
     },
+    /// Fetches the image of RabbitMQ, so that no check has to wait for it
+    Pull,
+    /// Removes the RabbitMQ that runs in Docker
+    Stop,
 }
 
 /// A part that can be left out.
@@ -109,6 +116,8 @@ impl Command {
             }
             | Self::Trace { step, .. } => step.clone(),
             Self::Run { step: None, .. } => Step::last_solution()?,
+            Self::Pull => return docker::pull(),
+            Self::Stop => return docker::stop(),
         };
         let program = prepared(&step)?;
         match self {
@@ -116,6 +125,8 @@ impl Command {
             Self::Trace { path, without, .. } => {
                 trace::trace(&step, &program, &path, without.into_iter().map(Part::from))
             }
+            Self::Pull => docker::pull(),
+            Self::Stop => docker::stop(),
         }
     }
 }
@@ -138,6 +149,8 @@ fn prepared(step: &Step) -> Result<OsString, Error> {
 enum Error {
     #[error(transparent)]
     Lab(#[from] LabError),
+    #[error(transparent)]
+    Docker(#[from] containers::Error),
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error("there is no {0}; there are {1}")]

@@ -68,10 +68,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// The whole system with an embedded broker.
 pub fn whole() -> LabConfig {
-    LabConfig {
-        broker: BrokerChoice::Embedded,
-        ..LabConfig::from_env().expect("the environment was cleaned")
-    }
+    LabConfig::new(BrokerChoice::Embedded)
 }
 
 /// A receiver and nothing else: enough for a subject that asks nobody.
