@@ -290,7 +290,9 @@ fn usable(variable: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
                 return unusable("DOCKER_CERT_PATH must say where the certificates are");
             }
             let authority = rest.split('/').next().unwrap_or_default();
-            let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+            let host = authority
+                .rsplit_once(':')
+                .map_or(authority, |(host, _)| host);
             let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
             if host != "localhost" && !address.is_ok_and(|address| address.is_loopback()) {
                 return unusable(

@@ -230,8 +230,7 @@ impl OwnRabbitMq {
             .map(ToOwned::to_owned)
             .collect::<Vec<_>>();
         runtime::block_on(async {
-            let command =
-                ExecCommand::new(command).with_cmd_ready_condition(CmdWaitFor::exit());
+            let command = ExecCommand::new(command).with_cmd_ready_condition(CmdWaitFor::exit());
             let mut ran = self
                 .own
                 .container()

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub mod docker;
 pub mod environment;
 pub mod forwarder;
 pub mod process;
@@ -12,6 +13,8 @@ use std::{
 };
 
 use lab::{BrokerChoice, Lab, LabConfig, Part, Program};
+
+pub use system::{amqp_url, publish};
 
 /// For what should take a moment, on a machine that does much else.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -36,14 +39,20 @@ pub const NONSENSE: [(&str, &str); 8] = [
 /// A test fails by a panic.
 pub type Test = fn();
 
-/// All tests, by name.
+/// All tests that need no Docker, by name.
 pub fn all() -> impl Iterator<Item = (&'static str, Test)> {
     forwarder::ALL
         .iter()
         .chain(process::ALL)
         .chain(environment::ALL)
         .chain(system::ALL)
+        .chain(docker::ALL)
         .copied()
+}
+
+/// Those that need Docker.
+pub fn with_docker() -> impl Iterator<Item = (&'static str, Test)> {
+    docker::WITH_DOCKER.iter().copied()
 }
 
 /// Runs `future` on a runtime of its own, and not for ever.
