@@ -43,27 +43,8 @@ fn main() -> ExitCode {
         };
     }
     trials::run(&[
-        (
-            "four_start_at_once_from_nothing",
-            four_start_at_once_from_nothing,
-        ),
-        (
-            "what_is_stopped_or_broken_is_made_anew",
-            what_is_stopped_or_broken_is_made_anew,
-        ),
-        ("what_the_dead_leave_is_swept", what_the_dead_leave_is_swept),
-        (
-            "ports_are_on_this_machine_only",
-            ports_are_on_this_machine_only,
-        ),
-        (
-            "own_containers_go_with_their_test",
-            own_containers_go_with_their_test,
-        ),
-        (
-            "an_own_rabbitmq_keeps_its_address",
-            an_own_rabbitmq_keeps_its_address,
-        ),
+        ("the_shared_one", the_shared_one),
+        ("own_ones_go_with_their_test", own_ones_go_with_their_test),
         (
             "an_image_that_cannot_be_had_is_one_line",
             an_image_that_cannot_be_had_is_one_line,
@@ -135,7 +116,7 @@ impl User {
     }
 }
 
-/// A tag of this test's own on RabbitMQ's image, and what was made of it: gone at the end.
+/// A tag of these tests' own on RabbitMQ's image, and what was made of it: gone at the end.
 struct Tag {
     name: String,
     docker: Docker,
@@ -143,19 +124,19 @@ struct Tag {
 }
 
 impl Tag {
-    fn new(test: &str) -> Self {
+    fn new() -> Self {
         let runtime = Runtime::new().expect("threads can be started");
         let docker = runtime
             .block_on(docker_client_instance())
             .expect("Docker is there");
         let image = Image::rabbitmq().expect("the variable names an image");
-        let tag = format!("{test}-{}", std::process::id());
+        let tag = std::process::id().to_string();
         let options = TagImageOptionsBuilder::new()
             .repo("otel-workbook/test")
             .tag(&tag)
             .build();
-        // It is pulled by those who start first, if it is missing.
-        drop(OwnRabbitMq::start_new().expect("the image can be had"));
+        let say = Arc::new(|line: &str| eprintln!("{line}"));
+        block_on(containers::pull(say)).expect("the image can be had");
         runtime
             .block_on(docker.tag_image(&image.to_string(), Some(options)))
             .expect("the image is here");
@@ -203,8 +184,16 @@ impl Drop for Tag {
     }
 }
 
-fn four_start_at_once_from_nothing() {
-    let tag = Tag::new("four");
+/// One after the other on the same container: RabbitMQ takes its time to start.
+fn the_shared_one() {
+    let tag = Tag::new();
+    four_start_at_once_from_nothing(&tag);
+    its_ports_are_on_this_machine_only(&tag);
+    what_the_dead_leave_is_swept(&tag);
+    what_is_stopped_or_broken_is_made_anew(&tag);
+}
+
+fn four_start_at_once_from_nothing(tag: &Tag) {
     let users = users(&tag.name, 4);
     let addresses: BTreeSet<&String> = users.iter().map(|user| &user.address).collect();
     assert_eq!(addresses.len(), 1, "{addresses:?}");
@@ -216,8 +205,7 @@ fn four_start_at_once_from_nothing() {
     tag.container();
 }
 
-fn what_is_stopped_or_broken_is_made_anew() {
-    let tag = Tag::new("anew");
+fn what_is_stopped_or_broken_is_made_anew(tag: &Tag) {
     let start = || {
         users(&tag.name, 1).into_iter().for_each(User::end);
         tag.container()
@@ -239,14 +227,13 @@ fn what_is_stopped_or_broken_is_made_anew() {
     assert_ne!(start(), second);
 }
 
-fn what_the_dead_leave_is_swept() {
-    let tag = Tag::new("swept");
+fn what_the_dead_leave_is_swept(tag: &Tag) {
     let mut both = users(&tag.name, 2);
     let killed = both.remove(0).kill();
     let alive = both.remove(0);
     // The next to come finds what is left.
     let third = users(&tag.name, 1).remove(0);
-    let left = vhosts(&tag);
+    let left = vhosts(tag);
     assert!(!left.contains(&killed), "{killed} is in {left:?}");
     assert!(
         left.contains(&alive.vhost),
@@ -260,7 +247,7 @@ fn what_the_dead_leave_is_swept() {
     );
     alive.end();
     third.end();
-    assert_eq!(vhosts(&tag), ["/"]);
+    assert_eq!(vhosts(tag), ["/"]);
 }
 
 /// The virtual hosts as RabbitMQ itself lists them.
@@ -276,9 +263,7 @@ fn vhosts(tag: &Tag) -> Vec<String> {
     text.lines().map(ToOwned::to_owned).collect()
 }
 
-fn ports_are_on_this_machine_only() {
-    let tag = Tag::new("ports");
-    users(&tag.name, 1).into_iter().for_each(User::end);
+fn its_ports_are_on_this_machine_only(tag: &Tag) {
     let id = tag.container();
     let inspected = tag
         .docker
@@ -295,12 +280,30 @@ fn ports_are_on_this_machine_only() {
     }
 }
 
-fn own_containers_go_with_their_test() {
+fn own_ones_go_with_their_test() {
     let postgres = Postgres::start_new().expect("PostgreSQL starts");
     let rabbitmq = OwnRabbitMq::start_new().expect("RabbitMQ starts");
     assert_eq!(own().len(), 2, "{:?}", own());
     drop(postgres);
     assert_eq!(own().len(), 1, "{:?}", own());
+
+    let uri = rabbitmq.uri();
+    rabbitmq.stop().expect("it stops");
+    let address = uri.split(['@', '/']).nth(3).expect("it has an address");
+    let refused = std::net::TcpStream::connect(address);
+    assert!(refused.is_err(), "{refused:?}");
+    // It has answered when this returns, at the same address.
+    rabbitmq.start().expect("it starts");
+    assert_eq!(rabbitmq.uri(), uri);
+    let vhosts = rabbitmq
+        .control(&["-q", "list_vhosts"])
+        .expect("it answers");
+    assert!(vhosts.lines().any(|line| line == "/"), "{vhosts}");
+    let error = rabbitmq
+        .control(&["nonsense"])
+        .expect_err("no such command");
+    assert_eq!(error.to_string().lines().count(), 1, "{error}");
+
     drop(rabbitmq);
     assert!(own().is_empty(), "{:?}", own());
 }
@@ -320,28 +323,6 @@ fn own() -> Vec<String> {
             .filter(|name| name.starts_with("/otel-workbook-own-") && name.contains(&mark))
             .collect()
     })
-}
-
-fn an_own_rabbitmq_keeps_its_address() {
-    let rabbitmq = OwnRabbitMq::start_new().expect("RabbitMQ starts");
-    let uri = rabbitmq.uri();
-    rabbitmq.stop().expect("it stops");
-    let address = uri.split(['@', '/']).nth(3).expect("it has an address");
-    let refused = std::net::TcpStream::connect(address);
-    assert!(refused.is_err(), "{refused:?}");
-    // It has answered when this returns, at the same address.
-    rabbitmq.start().expect("it starts");
-    rabbitmq.kill().expect("it can be killed");
-    rabbitmq.start().expect("it starts");
-    assert_eq!(rabbitmq.uri(), uri);
-    let vhosts = rabbitmq
-        .control(&["-q", "list_vhosts"])
-        .expect("it answers");
-    assert!(vhosts.lines().any(|line| line == "/"), "{vhosts}");
-    let error = rabbitmq
-        .control(&["nonsense"])
-        .expect_err("no such command");
-    assert_eq!(error.to_string().lines().count(), 1, "{error}");
 }
 
 /// From a registry that is not there, so that nobody's network matters.
