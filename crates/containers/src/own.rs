@@ -154,6 +154,22 @@ impl OwnRabbitMq {
         })
     }
 
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// If it doesn't.
+    pub fn wait_until_ready(&self) -> Result<(), Error> {
+        runtime::block_on(self.ready())
+    }
+
+    /// The URL of a new virtual host, which stays as long as the container.
+    ///
+    /// # Errors
+    /// If RabbitMQ doesn't make it.
+    pub fn new_vhost(&self) -> Result<String, Error> {
+        runtime::block_on(async { Ok(self.rabbitmq.vhost().await?.keep()) })
+    }
+
     async fn ready(&self) -> Result<(), Error> {
         let Own {
             docker,

@@ -190,6 +190,12 @@ impl Vhost {
         self.rabbitmq.uri_of(&self.name)
     }
 
+    /// Its URL; it is left where it is.
+    pub(crate) fn keep(mut self) -> String {
+        self.gone = true;
+        self.uri()
+    }
+
     /// Deletes it.
     ///
     /// # Errors

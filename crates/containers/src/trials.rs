@@ -7,6 +7,9 @@ use libtest_mimic::{Arguments, Trial};
 /// The name of a test and what it does. It fails by a panic.
 pub type Test = (&'static str, fn());
 
+/// What is said where they are not run.
+pub const NOT_RUN: &str = "not run without Docker: WORKBOOK_BROKER=docker runs these";
+
 /// Whether tests that need Docker are to be run: WORKBOOK_BROKER is `docker`.
 pub fn wanted() -> bool {
     std::env::var_os("WORKBOOK_BROKER").is_some_and(|value| value == "docker")
@@ -18,7 +21,7 @@ pub fn run(tests: &[Test]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(1);
     if !wanted() && !arguments.list {
-        println!("\nnot run without Docker: WORKBOOK_BROKER=docker runs these");
+        println!("\n{NOT_RUN}");
     }
     let trials = tests
         .iter()

@@ -12,7 +12,7 @@ use containers::{Image, RabbitMq, Vhost};
 use lapin::{
     Channel, Connection, ConnectionProperties,
     options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
     uri::{AMQPScheme, AMQPUri},
 };
 
@@ -286,6 +286,33 @@ pub struct Message {
     pub delivery_mode: Option<u8>,
     /// The property `headers`.
     pub headers: FieldTable,
+}
+
+impl Message {
+    /// Its headers, one a line, sorted, with their AMQP types.
+    pub fn headers_as_text(&self) -> String {
+        let lines = self.headers.inner().iter().map(|(key, value)| {
+            let value = match value {
+                AMQPValue::LongString(text) => {
+                    format!("long string {:?}", String::from_utf8_lossy(text.as_bytes()))
+                }
+                other => format!("{other:?}"),
+            };
+            format!("{key}: {value}")
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The header `name` as text, if it is one.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let text = match self.headers.inner().get(name)? {
+            AMQPValue::LongString(text) => text.to_string(),
+            AMQPValue::ShortString(text) => text.to_string(),
+            AMQPValue::ByteArray(bytes) => String::from_utf8_lossy(bytes.as_slice()).into_owned(),
+            _ => return None,
+        };
+        Some(text)
+    }
 }
 
 fn parse(url: &str) -> Result<AMQPUri, LabError> {

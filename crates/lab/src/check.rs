@@ -1,20 +1,25 @@
 //! Runs the checks of a step.
 
 use std::{
-    path::{Path, PathBuf},
+    collections::BTreeSet,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use containers::trials;
 use libtest_mimic::{Arguments, Failed, Trial};
-use otlp::{Order, Rules};
+use otlp::{Expected, Internal, Order, Rules, SpanKind};
 
 use crate::{
+    broker_choice::Message,
+    causes::{Place, Select},
     contract::StepContract,
-    diagnosis::{Diagnosis, difference, expected_and_got},
+    diagnosis::{Diagnosis, expected_and_got},
     environment,
     error::LabError,
+    exported, findings,
+    guide::{Guide, Home},
     lab::{Lab, LabConfig, Recording, Response},
     subject::Program,
 };
@@ -27,16 +32,17 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many tests run at a time, unless `--test-threads` says otherwise.
 const TEST_THREADS: usize = 6;
 
-/// Where a check stands and what it checks. Made by [`check!`](crate::check!).
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Home {
-    pub manifest_dir: &'static str,
-    pub file: &'static str,
-    pub binary: &'static str,
-}
-
-/// Makes the check of a step: `lab::check!("01", "Meet tier1")`.
+/// Makes the check of a step:
+///
+/// ```text
+/// lab::check!("05", "Requests out")
+///     .chapter("05-requests-out")
+///     .otherwise("http.rs", 1)
+///     .todo((Kind::Status, SpanType::HttpClient), "http.rs", 3)
+///     .cause((Kind::InjectParent, SpanType::HttpClient), "http.rs", 2, "Why.")
+///     .test("fast", fast)
+///     .run()
+/// ```
 ///
 /// The program under test is the binary of the package that the check is compiled
 /// for, be it the starter or the solution, unless TIER1_CMD names another.
@@ -49,6 +55,7 @@ macro_rules! check {
             $crate::Home {
                 manifest_dir: env!("CARGO_MANIFEST_DIR"),
                 file: file!(),
+                package: env!("CARGO_PKG_NAME"),
                 binary: env!(concat!("CARGO_BIN_EXE_", env!("CARGO_PKG_NAME"))),
             },
         )
@@ -93,26 +100,77 @@ impl From<LabError> for Failure {
     }
 }
 
+impl From<containers::Error> for Failure {
+    fn from(error: containers::Error) -> Self {
+        Self::Lab(error.into())
+    }
+}
+
 /// One test of a check.
 pub type Test = fn(&Case) -> Outcome;
 
 /// The tests of one step.
 pub struct Check {
-    step: &'static str,
     title: &'static str,
-    home: Home,
+    guide: Guide,
     tests: Vec<(&'static str, Test)>,
+    with_docker: Vec<(&'static str, Test)>,
 }
 
 impl Check {
     #[doc(hidden)]
     pub fn new(step: &'static str, title: &'static str, home: Home) -> Self {
         Self {
-            step,
             title,
-            home,
+            guide: Guide::new(step, home),
             tests: Vec::new(),
+            with_docker: Vec::new(),
         }
+    }
+
+    /// The file of the step's chapter, without its ending: `05-requests-out`. Findings
+    /// then name their anchor in it, and the command for a hint.
+    #[must_use]
+    pub fn chapter(mut self, chapter: &'static str) -> Self {
+        self.guide.chapter = Some(chapter);
+        self
+    }
+
+    /// The `service.name` of the program under test; `tier1-service` unless said.
+    #[must_use]
+    pub fn subject(mut self, service: &'static str) -> Self {
+        self.guide.subject = service;
+        self
+    }
+
+    /// Where such a finding is mended: the file in `src/` and the number of the TODO
+    /// there. The cause is the one that holds in any step.
+    #[must_use]
+    pub fn todo(mut self, finding: impl Into<Select>, file: &'static str, todo: u8) -> Self {
+        let place = Some(Place::todo(file, todo));
+        self.guide.causes.add(finding.into(), place, None);
+        self
+    }
+
+    /// What causes such a finding in this step, and where it is mended.
+    #[must_use]
+    pub fn cause(
+        mut self,
+        finding: impl Into<Select>,
+        file: &'static str,
+        todo: u8,
+        cause: &'static str,
+    ) -> Self {
+        let place = Some(Place::todo(file, todo));
+        self.guide.causes.add(finding.into(), place, Some(cause));
+        self
+    }
+
+    /// Where to look for all findings that have no place of their own.
+    #[must_use]
+    pub fn otherwise(mut self, file: &'static str, todo: u8) -> Self {
+        self.guide.causes.otherwise(Place::todo(file, todo));
+        self
     }
 
     /// Adds a test.
@@ -129,6 +187,14 @@ impl Check {
         self
     }
 
+    /// Adds tests that need RabbitMQ in Docker, whatever broker the labs have: they run
+    /// if WORKBOOK_BROKER is `docker`, and are listed as ignored if not.
+    #[must_use]
+    pub fn with_docker(mut self, tests: impl IntoIterator<Item = (&'static str, Test)>) -> Self {
+        self.with_docker.extend(tests);
+        self
+    }
+
     /// Runs those tests that the command line asks for, as `cargo test` would, and
     /// tells what they found. 0 if all passed, 101 if not, 2 if the surroundings
     /// can't be used.
@@ -136,58 +202,81 @@ impl Check {
         let mut arguments = Arguments::from_args();
         // Tests wait for each other's processes more than they compute.
         arguments.test_threads.get_or_insert(TEST_THREADS);
-        match self.prepare(arguments.list) {
+        match self.prepare(&arguments) {
             Ok(case) => self.run_with(&arguments, case),
             Err(error) => {
-                eprintln!("step {}: {error}", self.step);
+                eprintln!("step {}: {error}", self.guide.step);
                 ExitCode::from(2)
             }
         }
     }
 
-    fn prepare(&self, list: bool) -> Result<Case, LabError> {
+    /// A case that starts nothing, to look at recordings.
+    ///
+    /// # Errors
+    /// If WORKBOOK_BROKER or WORKBOOK_AMQP_URL can't be used.
+    #[doc(hidden)]
+    pub fn offline(&self) -> Result<Case, LabError> {
+        self.case(None)
+    }
+
+    fn prepare(&self, arguments: &Arguments) -> Result<Case, LabError> {
         environment::clean(&[])?;
-        let config = LabConfig {
-            queue_timeout: QUEUE_TIMEOUT,
-            ..LabConfig::from_env()?
-        };
-        // To name the tests, no broker has to be started.
-        if !list {
-            config.broker.prepare()?;
+        let case = self.case(Program::from_env()?)?;
+        if self.runs_something(arguments) {
+            case.config.broker.prepare()?;
         }
+        Ok(case)
+    }
+
+    /// Whether a broker is worth its start: not to name tests, nor to leave them out.
+    fn runs_something(&self, arguments: &Arguments) -> bool {
+        let ignored_too = arguments.ignored || arguments.include_ignored;
+        !arguments.list && (!self.tests.is_empty() || ignored_too || trials::wanted())
+    }
+
+    fn case(&self, program: Option<Program>) -> Result<Case, LabError> {
         Ok(Case {
-            step: self.step,
-            home: self.home,
-            program: match Program::from_env()? {
-                Some(program) => program,
-                None => Program::tier1(self.home.binary),
+            guide: Arc::new(Guide {
+                own_program: program.is_none(),
+                ..self.guide.clone()
+            }),
+            program: program.unwrap_or_else(|| Program::tier1(self.guide.home.binary)),
+            config: LabConfig {
+                queue_timeout: QUEUE_TIMEOUT,
+                ..LabConfig::from_env()?
             },
-            config,
             shown: Arc::default(),
         })
     }
 
     fn run_with(self, arguments: &Arguments, case: Case) -> ExitCode {
         if !arguments.list {
-            println!("\nstep {}  {}", self.step, self.title);
+            println!("\nstep {}  {}", self.guide.step, self.title);
+        }
+        if self.runs_something(arguments) {
             println!("{}", case.config.broker.describe());
+        } else if !arguments.list {
+            println!("{}", trials::NOT_RUN);
         }
         let shown = case.shown.clone();
-        let trials = self
-            .tests
-            .into_iter()
-            .map(|(name, test)| {
+        let tests = self.tests.into_iter().map(|test| (test, false));
+        let with_docker = self.with_docker.into_iter().map(|test| (test, true));
+        let trials = tests
+            .chain(with_docker)
+            .map(|((name, test), with_docker)| {
                 let case = case.clone();
-                Trial::test(name, move || {
+                let trial = Trial::test(name, move || {
                     test(&case).map_err(|failure| match failure {
                         Failure::Diagnosis(diagnosis) => Failed::from(diagnosis.to_string()),
                         Failure::Lab(error) => Failed::from(format!(
                             "✗ {error}  [W{}-LAB]\n  next      this is about the surroundings, \
                              not about your code\n",
-                            case.step
+                            case.guide.step
                         )),
                     })
-                })
+                });
+                trial.with_ignored_flag(with_docker && !trials::wanted())
             })
             .collect();
         let conclusion = libtest_mimic::run(arguments, trials);
@@ -203,8 +292,7 @@ impl Check {
 /// What a test works with.
 #[derive(Clone)]
 pub struct Case {
-    step: &'static str,
-    home: Home,
+    guide: Arc<Guide>,
     program: Program,
     config: LabConfig,
     shown: Arc<Mutex<Vec<String>>>,
@@ -223,7 +311,7 @@ impl Case {
 
     /// The step's number.
     pub fn step(&self) -> u8 {
-        self.step.parse().unwrap_or(u8::MAX)
+        self.guide.number()
     }
 
     /// The whole system with the program under test in it.
@@ -250,11 +338,13 @@ impl Case {
 
     /// A finding of this step: `kind` completes the id.
     pub fn diagnosis(&self, kind: &str, sentence: impl Into<String>) -> Diagnosis {
-        Diagnosis {
-            id: format!("W{}-{kind}", self.step),
-            sentence: sentence.into(),
-            ..Diagnosis::default()
-        }
+        self.guide.named(kind, sentence)
+    }
+
+    /// [`Diagnosis::next`] for a finding that is mended in this file of `src/`, at the
+    /// TODO of this number.
+    pub fn next(&self, file: &'static str, todo: u8) -> Option<String> {
+        self.guide.next(Some(Place::todo(file, todo)))
     }
 
     /// A finding of this step with what was expected and what came.
@@ -329,62 +419,159 @@ impl Case {
     /// Compares with the snapshot `name`; answers the text, for insta.
     #[doc(hidden)]
     pub fn compare(&self, name: &str, recording: &Recording) -> Result<String, Failure> {
-        let got = self.normalised(recording);
         // Set by `cargo insta test`: a maintainer wants insta's own way.
         if std::env::var_os("INSTA_CARGO_INSTA").is_some() {
-            return Ok(got);
+            return Ok(self.normalised(recording));
         }
-        let path = self.snapshot_path(name);
-        let expected = match std::fs::read_to_string(&path) {
-            Ok(text) => snapshot_contents(&text).to_owned(),
-            Err(error) => {
-                return Err(LabError::part(
-                    "the snapshot",
-                    format!("can't read {}: {error}", path.display()),
-                )
-                .into());
-            }
+        self.diagnose(name, recording)
+    }
+
+    /// [`Case::compare`] without insta's own way.
+    #[doc(hidden)]
+    pub fn diagnose(&self, name: &str, recording: &Recording) -> Result<String, Failure> {
+        let path = self.guide.snapshot_path(name);
+        let unreadable = |reason: String| {
+            LabError::part("the snapshot", format!("{}: {reason}", path.display()))
         };
-        if expected.trim_end() == got.trim_end() {
-            return Ok(got);
-        }
-        Err(Diagnosis {
-            detail: difference(&expected, &got),
-            next: Some(format!(
-                "the whole of what is expected: {}",
-                self.relative(&path)
-            )),
-            ..self.diagnosis(
-                "TRACE",
-                format!("the traces of `{name}` are not as expected"),
-            )
-        }
-        .into())
+        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(error.to_string()))?;
+        let expected = Expected::parse(snapshot_contents(&text))
+            .map_err(|error| unreadable(error.to_string()))?;
+        let came = findings::compare(&self.guide, name, &expected, recording)
+            .map_err(Failure::Diagnosis)?;
+        self.expect_conventions(recording)?;
+        self.show_extras(name, &expected, recording);
+        Ok(came)
     }
 
-    fn snapshot_path(&self, name: &str) -> PathBuf {
-        // `file!()` is relative to the workspace, two levels above the package. For
-        // a solution it leads to the starter's check: both have the same snapshots.
-        let workspace = Path::new(self.home.manifest_dir).join("../..");
-        let check = workspace.join(self.home.file);
-        check
-            .with_file_name("snapshots")
-            .join(format!("check__{name}.snap"))
-    }
-
-    fn relative(&self, path: &Path) -> String {
-        let workspace = Path::new(self.home.manifest_dir)
-            .join("../..")
-            .canonicalize();
-        match (workspace, path.canonicalize()) {
-            (Ok(workspace), Ok(path)) => path
-                .strip_prefix(workspace)
-                .unwrap_or(&path)
-                .display()
-                .to_string(),
-            _ => path.display().to_string(),
+    /// Shows, if all tests pass, what the program exported beyond the snapshot.
+    fn show_extras(&self, name: &str, expected: &Expected, recording: &Recording) {
+        let contract = StepContract::new(self.step());
+        let extras = Rules::new(&contract)
+            .internal(internal(expected))
+            .extras(&recording.spans);
+        let is_subject = |service: &str| !findings::is_neighbour(&self.guide, service);
+        let spans = extras.spans.iter();
+        let spans = spans.filter(|span| is_subject(span.service()));
+        let attributes = extras.attributes.iter();
+        let attributes = attributes.filter(|extra| is_subject(&extra.service));
+        let names: BTreeSet<&str> = spans
+            .map(|span| span.name.as_str())
+            .chain(attributes.map(|extra| extra.attribute.key.as_str()))
+            .collect();
+        if !names.is_empty() {
+            let names: Vec<&str> = names.into_iter().collect();
+            self.show(format!("{name}: accepted as extra: {}", names.join(", ")));
         }
     }
+
+    /// Asserts of all spans of a recording, by the contract's table, that each
+    /// attribute has the type of the conventions, each required one is there, none is
+    /// there twice, and none has its old name. [`assert_traces!`](crate::assert_traces!)
+    /// does it, too.
+    ///
+    /// # Errors
+    /// The findings.
+    pub fn expect_conventions(&self, recording: &Recording) -> Outcome {
+        finding(exported::conventions(&self.guide, &recording.spans))
+    }
+
+    /// Asserts that the program exported at least one span, to where a receiver takes it.
+    ///
+    /// # Errors
+    /// The finding: nothing, the wrong path, or two versions of the crate.
+    pub fn expect_exported(&self, recording: &Recording) -> Outcome {
+        let mut spans = exported::spans_of_subject(&self.guide, &recording.spans);
+        let nothing = spans.next().is_none();
+        finding(nothing.then(|| exported::nothing(&self.guide, recording)))
+    }
+
+    /// Asserts that all export requests went to a path where a receiver takes them.
+    ///
+    /// # Errors
+    /// The finding.
+    pub fn expect_endpoint(&self, recording: &Recording) -> Outcome {
+        finding(exported::wrong_endpoint(&self.guide, recording))
+    }
+
+    /// Asserts that the workspace has one version of the crate `opentelemetry`.
+    ///
+    /// # Errors
+    /// The finding, with the packages that ask for each.
+    pub fn expect_one_version(&self) -> Outcome {
+        finding(exported::versions(&self.guide))
+    }
+
+    /// Asserts that the program's spans have its `service.name`.
+    ///
+    /// # Errors
+    /// The finding.
+    pub fn expect_service(&self, recording: &Recording) -> Outcome {
+        finding(exported::service(&self.guide, &recording.spans))
+    }
+
+    /// Waits until the running program has exported a span called `name`.
+    ///
+    /// # Errors
+    /// The finding, if it hasn't within `deadline`: that it is late, or that nothing
+    /// came at all. As long again is waited to tell the two apart.
+    pub fn expect_span_within(&self, lab: &Lab, name: &str, deadline: Duration) -> Outcome {
+        let started = Instant::now();
+        let wait = || {
+            lab.wait_for("the span", deadline, |snapshot| {
+                exported::spans_of_subject(&self.guide, snapshot.spans())
+                    .any(|span| span.name == name)
+                    .then_some(())
+            })
+        };
+        if wait().is_ok() {
+            return Ok(());
+        }
+        let came = wait().ok().map(|()| started.elapsed());
+        let recording = lab.recording(None);
+        if came.is_none() {
+            self.expect_exported(&recording)?;
+        }
+        Err(self.late(name, deadline, came).into())
+    }
+
+    /// The finding that a span came too late; `came` says when it did, if ever.
+    #[doc(hidden)]
+    pub fn late(&self, name: &str, deadline: Duration, came: Option<Duration>) -> Diagnosis {
+        exported::late(&self.guide, name, deadline, came)
+    }
+
+    /// Asserts that each PRODUCER span of the program lasted at least `delay`, by which
+    /// the confirm was held back.
+    ///
+    /// # Errors
+    /// The finding.
+    pub fn expect_confirm_covered(&self, recording: &Recording, delay: Duration) -> Outcome {
+        finding(exported::confirm(&self.guide, &recording.spans, delay))
+    }
+
+    /// Asserts that a message carries the context of a PRODUCER span of the program.
+    ///
+    /// # Errors
+    /// The finding: no context, or that of another span.
+    pub fn expect_message_context(&self, message: &Message, recording: &Recording) -> Outcome {
+        finding(exported::message(&self.guide, message, &recording.spans))
+    }
+}
+
+fn finding(diagnosis: Option<Diagnosis>) -> Outcome {
+    match diagnosis {
+        Some(diagnosis) => Err(diagnosis.into()),
+        None => Ok(()),
+    }
+}
+
+/// The INTERNAL spans that a snapshot shows.
+fn internal(expected: &Expected) -> Internal {
+    let names = expected
+        .spans()
+        .filter(|(_, _, span)| span.kind == SpanKind::Internal)
+        .map(|(_, _, span)| span.name.clone());
+    Internal::Named(names.collect())
 }
 
 /// What follows the header of a `.snap` file.

@@ -1,15 +1,18 @@
-//! What a snapshot holds of a span: the attributes that the conventions require or
-//! recommend, each from the step on that asks for it.
+//! What the conventions ask of a span, and what a snapshot holds of it: one table.
 //!
-//! Everything else that a service exports is extra: it is no part of the contract
-//! and never fails a reader.
+//! Each row says which attribute a type of span has, of which type, when it must be
+//! there, and from which step on tier1 is asked for it. Everything else that a
+//! service exports is extra: it is no part of the contract and never fails a reader.
 
 use opentelemetry_semantic_conventions::attribute as semconv;
-use otlp::{Contract, Keep, Span, SpanKind};
+use otlp::{Contract, Event, Keep, NormalSpan, Span, SpanKind, StatusCode, Value};
+
+/// The services around tier1. They keep the whole contract in each step.
+pub(crate) const AROUND: [&str; 2] = ["tier2-service", "consumer-service"];
 
 /// The kinds of span that the conventions tell apart. A span's kind says which it is,
 /// for a CLIENT span its attributes do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpanType {
     /// HTTP conventions, "HTTP server span".
     HttpServer,
@@ -28,38 +31,207 @@ pub enum SpanType {
 impl SpanType {
     /// What `span` is.
     pub fn of(span: &Span) -> Self {
-        match span.kind {
+        Self::from_kind(span.kind, span.attributes.iter().map(|a| a.key.as_str()))
+    }
+
+    /// What the span of a snapshot is.
+    pub fn of_normal(span: &NormalSpan) -> Self {
+        Self::from_kind(span.kind, span.attributes.iter().map(|a| a.key.as_str()))
+    }
+
+    fn from_kind<'a>(kind: SpanKind, mut keys: impl Iterator<Item = &'a str>) -> Self {
+        match kind {
             SpanKind::Server => Self::HttpServer,
             SpanKind::Producer => Self::Publish,
             SpanKind::Consumer => Self::Process,
-            SpanKind::Client if has_prefix(span, "db.") => Self::Database,
+            SpanKind::Client if keys.any(|key| key.starts_with("db.")) => Self::Database,
             SpanKind::Client => Self::HttpClient,
             SpanKind::Internal | SpanKind::Unspecified => Self::Internal,
         }
     }
 }
 
-fn has_prefix(span: &Span, prefix: &str) -> bool {
-    span.attributes
-        .iter()
-        .any(|attribute| attribute.key.starts_with(prefix))
+/// The type of a value, as the conventions give it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueType {
+    /// A string.
+    Str,
+    /// A signed 64-bit integer.
+    Int,
+    /// A boolean.
+    Bool,
+    /// A list of strings.
+    StrArray,
+}
+
+impl ValueType {
+    /// As [`Value::type_name`] gives it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Str => "string",
+            Self::Int => "int",
+            Self::Bool => "bool",
+            Self::StrArray => "string[]",
+        }
+    }
+
+    fn fits(self, value: &Value) -> bool {
+        value.type_name() == self.name()
+            // An empty list has no type of its own.
+            || (self == Self::StrArray && matches!(value, Value::Array(list) if list.is_empty()))
+    }
+}
+
+/// The requirement level (conventions, "Attribute requirement levels"). What is
+/// opt-in is no part of the table: it is extra.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// On each span.
+    Required,
+    /// If something holds.
+    ConditionallyRequired(Condition),
+    /// Should be there where it is known.
+    Recommended,
+}
+
+/// When a conditionally required attribute must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// If and only if the span's status is Error.
+    Failed,
+    /// If there was a response: the error's type is a status code, or, on a SERVER
+    /// span, there is no error.
+    Answered,
+    /// If and only if the method is `_OTHER`. (The conventions ask for the original
+    /// method also where its case differs, which the span doesn't tell.)
+    OtherMethod,
+    /// If this attribute is there.
+    With(&'static str),
+    /// If the routing key is not empty: a destination that is named has one, but for
+    /// `amq.default`.
+    Routed,
+    /// Always, of what this system does.
+    Always,
+    /// The span itself doesn't tell.
+    Elsewhere,
+}
+
+impl Condition {
+    /// Whether the attribute must be there.
+    fn asks(self, span: &Span) -> bool {
+        let failed = span.status.code == StatusCode::Error;
+        match self {
+            Self::Failed => failed,
+            Self::Answered => match span.attribute(semconv::ERROR_TYPE) {
+                Some(value) => value.as_str().is_some_and(is_status_code),
+                None => span.kind == SpanKind::Server && !failed,
+            },
+            Self::OtherMethod => is_other_method(span),
+            Self::With(key) => span.attribute(key).is_some(),
+            Self::Routed => span
+                .attribute(semconv::MESSAGING_DESTINATION_NAME)
+                .and_then(Value::as_str)
+                .is_some_and(|name| name != "amq.default"),
+            Self::Always => true,
+            Self::Elsewhere => false,
+        }
+    }
+
+    /// Whether the attribute must not be there.
+    fn forbids(self, span: &Span) -> bool {
+        match self {
+            Self::Failed => span.status.code != StatusCode::Error,
+            _ => false,
+        }
+    }
+}
+
+fn is_status_code(text: &str) -> bool {
+    text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_other_method(span: &Span) -> bool {
+    span.attribute(semconv::HTTP_REQUEST_METHOD)
+        .and_then(Value::as_str)
+        == Some("_OTHER")
 }
 
 /// One row of the contract.
-struct Row {
-    span: SpanType,
-    attribute: &'static str,
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Which spans it is about.
+    pub span: SpanType,
+    /// The attribute's name.
+    pub attribute: &'static str,
+    /// The type of its value.
+    pub value: ValueType,
+    /// When it must be there.
+    pub level: Level,
     /// The step from which tier1 is asked for it. The services around it have it always.
-    from: u8,
-    keep: Keep,
+    pub from: u8,
+    /// What a snapshot shows of it.
+    pub keep: Keep,
 }
 
-const fn row(span: SpanType, attribute: &'static str, from: u8, keep: Keep) -> Row {
+const fn row(
+    span: SpanType,
+    attribute: &'static str,
+    value: ValueType,
+    level: Level,
+    from: u8,
+    keep: Keep,
+) -> Row {
     Row {
         span,
         attribute,
+        value,
+        level,
         from,
         keep,
+    }
+}
+
+const fn required(span: SpanType, attribute: &'static str, value: ValueType, from: u8) -> Row {
+    row(span, attribute, value, Level::Required, from, Keep::Value)
+}
+
+const fn required_if(
+    span: SpanType,
+    attribute: &'static str,
+    value: ValueType,
+    condition: Condition,
+    from: u8,
+) -> Row {
+    let level = Level::ConditionallyRequired(condition);
+    row(span, attribute, value, level, from, Keep::Value)
+}
+
+const fn recommended(span: SpanType, attribute: &'static str, value: ValueType, from: u8) -> Row {
+    let level = Level::Recommended;
+    row(span, attribute, value, level, from, Keep::Value)
+}
+
+impl Row {
+    const fn shown(mut self, keep: Keep) -> Self {
+        self.keep = keep;
+        self
+    }
+
+    /// Whether the attribute must be on `span`.
+    fn asks(&self, span: &Span) -> bool {
+        match self.level {
+            Level::Required => true,
+            Level::ConditionallyRequired(condition) => condition.asks(span),
+            Level::Recommended => false,
+        }
+    }
+
+    fn forbids(&self, span: &Span) -> bool {
+        matches!(self.level, Level::ConditionallyRequired(condition) if condition.forbids(span))
+    }
+
+    fn applies(&self, span: &Span, step: u8) -> bool {
+        self.span == SpanType::of(span) && (is_around(span.service()) || self.from <= step)
     }
 }
 
@@ -67,91 +239,259 @@ const PORT: Keep = Keep::Redacted("<port>");
 const ID: Keep = Keep::Redacted("<id>");
 const TAG: Keep = Keep::Redacted("<tag>");
 
-/// Never, for tier1: only the services around it have such spans.
-const NOT_TIER1: u8 = u8::MAX;
+/// The first step in which tier1 makes such a span by its own code. In steps 02 and
+/// 03 the tower layer of opentelemetry-instrumentation-tower makes its SERVER span.
+const SERVER_LAYER: u8 = 2;
+const SERVER: u8 = 4;
+const CLIENT: u8 = 5;
+const PUBLISH: u8 = 6;
+/// Consumer's: it has it always, and tier1 never.
+const CONSUMER: u8 = 13;
 
-use SpanType::{Database, HttpServer, Process};
+use Condition::{Always, Answered, Elsewhere, Failed, OtherMethod, Routed, With};
+use SpanType::{Database, HttpClient, HttpServer, Process, Publish};
+use ValueType::{Bool, Int, Str};
 
-/// The contract. Sources: HTTP conventions "HTTP server span"; RabbitMQ conventions;
-/// database conventions for SQLite's and PostgreSQL's clients; all of v1.44.0.
-const TABLE: &[Row] = &[
-    row(HttpServer, semconv::HTTP_REQUEST_METHOD, 2, Keep::Value),
-    row(HttpServer, semconv::HTTP_ROUTE, 2, Keep::Value),
-    row(
+/// The contract. Sources: HTTP conventions, "HTTP server" and "HTTP client"; RabbitMQ
+/// conventions; database conventions for SQLite's and PostgreSQL's clients; all of
+/// v1.44.0.
+pub const TABLE: &[Row] = &[
+    required(HttpServer, semconv::HTTP_REQUEST_METHOD, Str, SERVER_LAYER),
+    required_if(
+        HttpServer,
+        semconv::HTTP_ROUTE,
+        Str,
+        Elsewhere,
+        SERVER_LAYER,
+    ),
+    required_if(
         HttpServer,
         semconv::HTTP_RESPONSE_STATUS_CODE,
-        2,
-        Keep::Value,
+        Int,
+        Answered,
+        SERVER_LAYER,
     ),
-    row(HttpServer, semconv::URL_PATH, 2, Keep::Value),
-    row(HttpServer, semconv::URL_SCHEME, 4, Keep::Value),
-    row(HttpServer, semconv::URL_QUERY, 4, Keep::Value),
-    row(HttpServer, semconv::ERROR_TYPE, 4, Keep::Value),
-    row(
+    required(HttpServer, semconv::URL_PATH, Str, SERVER_LAYER),
+    required(HttpServer, semconv::URL_SCHEME, Str, SERVER),
+    required_if(HttpServer, semconv::URL_QUERY, Str, Elsewhere, SERVER),
+    required_if(HttpServer, semconv::ERROR_TYPE, Str, Failed, SERVER),
+    required_if(
         HttpServer,
         semconv::HTTP_REQUEST_METHOD_ORIGINAL,
-        4,
-        Keep::Value,
+        Str,
+        OtherMethod,
+        SERVER,
     ),
-    row(HttpServer, semconv::SERVER_ADDRESS, 4, Keep::Value),
-    row(HttpServer, semconv::SERVER_PORT, 4, PORT),
-    row(HttpServer, semconv::CLIENT_ADDRESS, 4, Keep::Value),
-    row(HttpServer, semconv::NETWORK_PEER_ADDRESS, 4, Keep::Value),
-    row(HttpServer, semconv::NETWORK_PEER_PORT, 4, PORT),
-    row(
+    recommended(HttpServer, semconv::SERVER_ADDRESS, Str, SERVER),
+    required_if(
         HttpServer,
-        semconv::NETWORK_PROTOCOL_VERSION,
-        4,
-        Keep::Value,
+        semconv::SERVER_PORT,
+        Int,
+        With(semconv::SERVER_ADDRESS),
+        SERVER,
+    )
+    .shown(PORT),
+    recommended(HttpServer, semconv::CLIENT_ADDRESS, Str, SERVER),
+    recommended(HttpServer, semconv::NETWORK_PEER_ADDRESS, Str, SERVER),
+    recommended(HttpServer, semconv::NETWORK_PEER_PORT, Int, SERVER).shown(PORT),
+    recommended(HttpServer, semconv::NETWORK_PROTOCOL_VERSION, Str, SERVER),
+    recommended(HttpServer, semconv::USER_AGENT_ORIGINAL, Str, SERVER),
+    required(HttpClient, semconv::HTTP_REQUEST_METHOD, Str, CLIENT),
+    required(HttpClient, semconv::SERVER_ADDRESS, Str, CLIENT),
+    required(HttpClient, semconv::SERVER_PORT, Int, CLIENT).shown(PORT),
+    required(HttpClient, semconv::URL_FULL, Str, CLIENT).shown(Keep::UrlWithoutPort),
+    required_if(
+        HttpClient,
+        semconv::HTTP_RESPONSE_STATUS_CODE,
+        Int,
+        Answered,
+        CLIENT,
     ),
-    row(HttpServer, semconv::USER_AGENT_ORIGINAL, 4, Keep::Value),
-    row(Process, semconv::MESSAGING_SYSTEM, NOT_TIER1, Keep::Value),
-    row(
-        Process,
-        semconv::MESSAGING_OPERATION_NAME,
-        NOT_TIER1,
-        Keep::Value,
+    required_if(HttpClient, semconv::ERROR_TYPE, Str, Failed, CLIENT),
+    required_if(
+        HttpClient,
+        semconv::HTTP_REQUEST_METHOD_ORIGINAL,
+        Str,
+        OtherMethod,
+        CLIENT,
     ),
-    row(
+    recommended(HttpClient, semconv::HTTP_REQUEST_RESEND_COUNT, Int, CLIENT),
+    recommended(HttpClient, semconv::NETWORK_PEER_ADDRESS, Str, CLIENT),
+    recommended(HttpClient, semconv::NETWORK_PEER_PORT, Int, CLIENT).shown(PORT),
+    recommended(HttpClient, semconv::NETWORK_PROTOCOL_VERSION, Str, CLIENT),
+    required(Publish, semconv::MESSAGING_SYSTEM, Str, PUBLISH),
+    required(Publish, semconv::MESSAGING_OPERATION_NAME, Str, PUBLISH),
+    required_if(
+        Publish,
+        semconv::MESSAGING_OPERATION_TYPE,
+        Str,
+        Always,
+        PUBLISH,
+    ),
+    required(Publish, semconv::MESSAGING_DESTINATION_NAME, Str, PUBLISH),
+    required_if(
+        Publish,
+        semconv::MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY,
+        Str,
+        Routed,
+        PUBLISH,
+    ),
+    required_if(
+        Publish,
+        semconv::MESSAGING_DESTINATION_ANONYMOUS,
+        Bool,
+        Elsewhere,
+        PUBLISH,
+    ),
+    required_if(
+        Publish,
+        semconv::MESSAGING_DESTINATION_TEMPORARY,
+        Bool,
+        Elsewhere,
+        PUBLISH,
+    ),
+    required_if(
+        Publish,
+        semconv::MESSAGING_BATCH_MESSAGE_COUNT,
+        Int,
+        Elsewhere,
+        PUBLISH,
+    ),
+    required_if(Publish, semconv::ERROR_TYPE, Str, Failed, PUBLISH),
+    recommended(Publish, semconv::MESSAGING_MESSAGE_ID, Str, PUBLISH).shown(ID),
+    recommended(
+        Publish,
+        semconv::MESSAGING_MESSAGE_CONVERSATION_ID,
+        Str,
+        PUBLISH,
+    )
+    .shown(ID),
+    recommended(Publish, semconv::SERVER_ADDRESS, Str, PUBLISH),
+    recommended(Publish, semconv::SERVER_PORT, Int, PUBLISH).shown(PORT),
+    recommended(Publish, semconv::NETWORK_PEER_ADDRESS, Str, PUBLISH),
+    recommended(Publish, semconv::NETWORK_PEER_PORT, Int, PUBLISH).shown(PORT),
+    required(Process, semconv::MESSAGING_SYSTEM, Str, CONSUMER),
+    required(Process, semconv::MESSAGING_OPERATION_NAME, Str, CONSUMER),
+    required_if(
         Process,
         semconv::MESSAGING_OPERATION_TYPE,
-        NOT_TIER1,
-        Keep::Value,
+        Str,
+        Always,
+        CONSUMER,
     ),
-    row(
-        Process,
-        semconv::MESSAGING_DESTINATION_NAME,
-        NOT_TIER1,
-        Keep::Value,
-    ),
-    row(
+    required(Process, semconv::MESSAGING_DESTINATION_NAME, Str, CONSUMER),
+    required_if(
         Process,
         semconv::MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY,
-        NOT_TIER1,
-        Keep::Value,
+        Str,
+        Routed,
+        CONSUMER,
     ),
-    row(
+    required_if(
         Process,
         semconv::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG,
-        NOT_TIER1,
-        TAG,
-    ),
-    row(Process, semconv::MESSAGING_MESSAGE_ID, NOT_TIER1, ID),
-    row(Process, semconv::SERVER_ADDRESS, NOT_TIER1, Keep::Value),
-    row(Process, semconv::SERVER_PORT, NOT_TIER1, PORT),
-    row(Process, semconv::ERROR_TYPE, NOT_TIER1, Keep::Value),
-    row(Database, semconv::DB_SYSTEM_NAME, NOT_TIER1, Keep::Value),
-    row(Database, semconv::DB_NAMESPACE, NOT_TIER1, Keep::Value),
-    row(Database, semconv::DB_QUERY_SUMMARY, NOT_TIER1, Keep::Value),
-    row(Database, semconv::DB_QUERY_TEXT, NOT_TIER1, Keep::Value),
-    row(
+        Int,
+        Always,
+        CONSUMER,
+    )
+    .shown(TAG),
+    required_if(Process, semconv::ERROR_TYPE, Str, Failed, CONSUMER),
+    recommended(Process, semconv::MESSAGING_MESSAGE_ID, Str, CONSUMER).shown(ID),
+    recommended(
+        Process,
+        semconv::MESSAGING_MESSAGE_CONVERSATION_ID,
+        Str,
+        CONSUMER,
+    )
+    .shown(ID),
+    recommended(Process, semconv::SERVER_ADDRESS, Str, CONSUMER),
+    recommended(Process, semconv::SERVER_PORT, Int, CONSUMER).shown(PORT),
+    required(Database, semconv::DB_SYSTEM_NAME, Str, CONSUMER),
+    required_if(Database, semconv::DB_NAMESPACE, Str, Elsewhere, CONSUMER),
+    required_if(
         Database,
         semconv::DB_RESPONSE_STATUS_CODE,
-        NOT_TIER1,
-        Keep::Value,
+        Str,
+        Elsewhere,
+        CONSUMER,
     ),
-    row(Database, semconv::ERROR_TYPE, NOT_TIER1, Keep::Value),
+    required_if(Database, semconv::ERROR_TYPE, Str, Failed, CONSUMER),
+    recommended(Database, semconv::DB_QUERY_SUMMARY, Str, CONSUMER),
+    recommended(Database, semconv::DB_QUERY_TEXT, Str, CONSUMER),
 ];
+
+/// Events of tier1's that a snapshot shows, each from the step that asks for it. The
+/// services around it have theirs shown always.
+const EVENTS: &[(&str, u8)] = &[];
+
+/// Attributes that got another name, and which (the conventions' deprecated
+/// attributes). A span that has the old one alone has nothing for those who look for
+/// the new one. Where there are two new names, one of them is enough.
+const RENAMED: &[(&str, &[&str])] = &[
+    ("http.method", &[semconv::HTTP_REQUEST_METHOD]),
+    ("http.status_code", &[semconv::HTTP_RESPONSE_STATUS_CODE]),
+    ("http.target", &[semconv::URL_PATH]),
+    ("http.url", &[semconv::URL_FULL]),
+    ("http.scheme", &[semconv::URL_SCHEME]),
+    ("http.flavor", &[semconv::NETWORK_PROTOCOL_VERSION]),
+    ("http.host", &[semconv::SERVER_ADDRESS]),
+    ("http.server_name", &[semconv::SERVER_ADDRESS]),
+    ("http.client_ip", &[semconv::CLIENT_ADDRESS]),
+    ("http.user_agent", &[semconv::USER_AGENT_ORIGINAL]),
+    ("net.host.name", &[semconv::SERVER_ADDRESS]),
+    ("net.host.port", &[semconv::SERVER_PORT]),
+    (
+        "net.peer.name",
+        &[semconv::SERVER_ADDRESS, semconv::CLIENT_ADDRESS],
+    ),
+    (
+        "net.peer.port",
+        &[semconv::SERVER_PORT, semconv::CLIENT_PORT],
+    ),
+    ("net.peer.ip", &[semconv::NETWORK_PEER_ADDRESS]),
+    ("net.sock.peer.addr", &[semconv::NETWORK_PEER_ADDRESS]),
+    ("net.sock.peer.port", &[semconv::NETWORK_PEER_PORT]),
+    ("net.protocol.version", &[semconv::NETWORK_PROTOCOL_VERSION]),
+    ("net.transport", &[semconv::NETWORK_TRANSPORT]),
+    ("peer.service", &["service.peer.name"]),
+    ("messaging.operation", &[semconv::MESSAGING_OPERATION_TYPE]),
+    ("messaging.client_id", &[semconv::MESSAGING_CLIENT_ID]),
+    (
+        "messaging.destination",
+        &[semconv::MESSAGING_DESTINATION_NAME],
+    ),
+    ("messaging.message_id", &[semconv::MESSAGING_MESSAGE_ID]),
+    (
+        "messaging.rabbitmq.routing_key",
+        &[semconv::MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY],
+    ),
+    ("db.system", &[semconv::DB_SYSTEM_NAME]),
+    ("db.name", &[semconv::DB_NAMESPACE]),
+    ("db.statement", &[semconv::DB_QUERY_TEXT]),
+    ("db.operation", &[semconv::DB_OPERATION_NAME]),
+    ("db.sql.table", &[semconv::DB_COLLECTION_NAME]),
+];
+
+fn is_around(service: &str) -> bool {
+    AROUND.contains(&service)
+}
+
+/// The names that `key` had before and that `span` has.
+pub(crate) fn old_name(span: &Span, key: &str) -> Option<&'static str> {
+    RENAMED
+        .iter()
+        .find(|(old, new)| new.contains(&key) && span.attribute(old).is_some())
+        .map(|(old, _)| *old)
+}
+
+/// Whether a span may have `key` although the snapshot's doesn't: what is only
+/// recommended is everybody's own choice.
+pub(crate) fn is_optional(span: SpanType, key: &str) -> bool {
+    TABLE
+        .iter()
+        .find(|row| row.span == span && row.attribute == key)
+        .is_none_or(|row| row.level == Level::Recommended)
+}
 
 /// The contract as of one step.
 #[derive(Clone, Copy, Debug)]
@@ -164,15 +504,113 @@ impl StepContract {
     pub fn new(step: u8) -> Self {
         Self { step }
     }
+
+    /// The rows that `span` is to keep.
+    fn rows<'a>(&'a self, span: &'a Span) -> impl Iterator<Item = &'static Row> + 'a {
+        TABLE.iter().filter(|row| row.applies(span, self.step))
+    }
+
+    /// Where `spans` break the conventions: each attribute of the table has the
+    /// conventions' type and, if it must be there, is; none is there twice or where
+    /// it must not be, and no old name stands in place of the new one.
+    ///
+    /// Up to step 03 the SERVER span is the contrib layer's, whose gaps the reader
+    /// can't mend: its rows start with step 04.
+    pub fn violations<'a>(&self, spans: &'a [Span]) -> Vec<Violation<'a>> {
+        spans
+            .iter()
+            .flat_map(|span| self.violations_of(span))
+            .collect()
+    }
+
+    fn violations_of<'a>(&self, span: &'a Span) -> Vec<Violation<'a>> {
+        let mut found = Vec::new();
+        let mut push = |attribute: &str, breach| {
+            found.push(Violation {
+                span,
+                attribute: attribute.to_owned(),
+                breach,
+            });
+        };
+        let mut replaced = Vec::new();
+        for (old, new) in RENAMED {
+            if span.attribute(old).is_some() && !new.iter().any(|key| span.attribute(key).is_some())
+            {
+                replaced.extend_from_slice(new);
+                push(new[0], Breach::Old(old));
+            }
+        }
+        let mut keys: Vec<&str> = span.attributes.iter().map(|a| a.key.as_str()).collect();
+        keys.sort_unstable();
+        for group in keys.chunk_by(|a, b| a == b).filter(|group| group.len() > 1) {
+            push(group[0], Breach::Repeated(group.len()));
+        }
+        let span_type = SpanType::of(span);
+        for row in TABLE.iter().filter(|row| row.span == span_type) {
+            let value = span.attribute(row.attribute);
+            // A wrong type is wrong in each step; what must be there is asked for later.
+            if let Some(value) = value.filter(|value| !row.value.fits(value)) {
+                push(row.attribute, Breach::Type(row.value, value.type_name()));
+                continue;
+            }
+            if !row.applies(span, self.step) {
+                continue;
+            }
+            match value {
+                Some(_) if row.forbids(span) => push(row.attribute, Breach::Forbidden),
+                Some(Value::Str(text)) if text.is_empty() && row.level == Level::Required => {
+                    push(row.attribute, Breach::Empty);
+                }
+                Some(_) => {}
+                None if row.asks(span) && !replaced.contains(&row.attribute) => {
+                    push(row.attribute, Breach::Missing);
+                }
+                None => {}
+            }
+        }
+        found
+    }
+}
+
+/// How a span breaks the conventions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Violation<'a> {
+    /// The span.
+    pub span: &'a Span,
+    /// The attribute, by its present name.
+    pub attribute: String,
+    /// What is wrong with it.
+    pub breach: Breach,
+}
+
+/// What is wrong with an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// It must be there and isn't.
+    Missing,
+    /// It must not be there and is.
+    Forbidden,
+    /// It is there, but empty.
+    Empty,
+    /// It has this type in the conventions, and that on the span.
+    Type(ValueType, String),
+    /// Only its old name is there.
+    Old(&'static str),
+    /// It is there so many times.
+    Repeated(usize),
 }
 
 impl Contract for StepContract {
     fn keep(&self, span: &Span, key: &str) -> Keep {
-        let around = matches!(span.service(), "tier2-service" | "consumer-service");
-        TABLE
-            .iter()
-            .find(|row| row.span == SpanType::of(span) && row.attribute == key)
-            .filter(|row| around || row.from <= self.step)
+        self.rows(span)
+            .find(|row| row.attribute == key)
             .map_or(Keep::Drop, |row| row.keep)
+    }
+
+    fn keep_event(&self, span: &Span, event: &Event) -> bool {
+        is_around(span.service())
+            || EVENTS
+                .iter()
+                .any(|(name, from)| *name == event.name && *from <= self.step)
     }
 }

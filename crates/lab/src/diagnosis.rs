@@ -5,7 +5,7 @@ use std::fmt;
 
 use similar::{ChangeTag, TextDiff};
 
-/// One finding of a check.
+/// One finding of a check, and those that follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnosis {
     /// A stable name of the kind of finding, such as `W06-PARENT`; the book has an
@@ -19,22 +19,123 @@ pub struct Diagnosis {
     pub cause: Option<String>,
     /// What to look at or to type next.
     pub next: Option<String>,
+    /// The command that gives a hint.
+    pub hint: Option<String>,
+    /// Where the book tells of it.
+    pub book: Option<String>,
+    /// What else was found, less telling than this.
+    pub more: Vec<Diagnosis>,
+}
+
+/// How many columns a line has, at most.
+pub(crate) const WIDTH: usize = 80;
+
+/// Where the text behind `expected`, `cause`, … begins.
+pub(crate) const COLUMN: usize = 12;
+
+/// How many columns the mark before a sentence takes.
+const MARGIN: usize = 2;
+
+/// How many findings are told with all that is known about them, and how many in all;
+/// the rest is counted. Who mends one thing sees the next.
+const WHOLE: usize = 2;
+const SHOWN: usize = 5;
+
+impl Diagnosis {
+    fn write_title(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = wrapped(&safe(&self.sentence), WIDTH - MARGIN);
+        let id = format!("[{}]", self.id);
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + id.len() <= WIDTH - MARGIN => {
+                line.push_str(&format!("  {id}"));
+            }
+            _ => lines.push(id),
+        }
+        for (number, line) in lines.iter().enumerate() {
+            writeln!(f, "{} {line}", if number == 0 { "✗" } else { " " })?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_title(f)?;
+        for line in self.detail.lines() {
+            writeln!(f, "  {}", safe(line))?;
+        }
+        let notes = [
+            ("cause", &self.cause),
+            ("next", &self.next),
+            ("hint", &self.hint),
+            ("book", &self.book),
+        ];
+        for (word, note) in notes {
+            let Some(note) = note else { continue };
+            for (number, line) in wrapped(note, WIDTH - COLUMN).iter().enumerate() {
+                let word = if number == 0 { word } else { "" };
+                writeln!(f, "  {word:<9} {line}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "✗ {}  [{}]", self.sentence, self.id)?;
-        for line in self.detail.lines() {
-            writeln!(f, "  {line}")?;
+        self.write(f)?;
+        for more in self.more.iter().take(WHOLE - 1) {
+            writeln!(f)?;
+            more.write(f)?;
         }
-        if let Some(cause) = &self.cause {
-            writeln!(f, "  cause     {cause}")?;
+        let rest = self.more.iter().skip(WHOLE - 1);
+        for (number, more) in rest.take(SHOWN - WHOLE).enumerate() {
+            if number == 0 {
+                writeln!(f)?;
+            }
+            more.write_title(f)?;
         }
-        if let Some(next) = &self.next {
-            writeln!(f, "  next      {next}")?;
+        match self.more.len().saturating_sub(SHOWN - 1) {
+            0 => Ok(()),
+            more => writeln!(f, "… and {more} more"),
         }
-        Ok(())
     }
+}
+
+/// `text` without what a terminal obeys: names and values are the exporter's.
+fn safe(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if otlp::is_unsafe(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// `text` in lines of at most `width` characters. A word that is longer is broken.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let mut rest: Vec<char> = word.chars().collect();
+        while rest.len() > width {
+            lines.push(rest.drain(..width).collect());
+            used = width;
+        }
+        match lines.last_mut() {
+            Some(line) if used + 1 + rest.len() <= width => {
+                line.push(' ');
+                line.extend(&rest);
+                used += 1 + rest.len();
+            }
+            _ => {
+                used = rest.len();
+                lines.push(rest.into_iter().collect());
+            }
+        }
+    }
+    lines
 }
 
 /// Two values in the form of [`Diagnosis::detail`].
@@ -77,4 +178,38 @@ pub(crate) fn difference(expected: &str, got: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_wrapped_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(
+            wrapped("one twothree four", 5),
+            ["one", "twoth", "ree", "four"]
+        );
+        assert_eq!(wrapped("  ", 5), Vec::<String>::new());
+    }
+
+    #[test]
+    fn few_are_told_whole_and_the_rest_is_counted() {
+        let one = |number| Diagnosis {
+            id: format!("W01-{number}"),
+            sentence: format!("number {number}"),
+            cause: Some("why".to_owned()),
+            ..Diagnosis::default()
+        };
+        let all = Diagnosis {
+            more: (2..=8).map(one).collect(),
+            ..one(1)
+        };
+        let text = all.to_string();
+        assert_eq!(text.matches("cause").count(), WHOLE);
+        assert_eq!(text.matches('✗').count(), SHOWN);
+        assert!(text.ends_with("… and 3 more\n"), "{text}");
+        assert!(!one(1).to_string().contains('…'));
+    }
 }

@@ -384,6 +384,15 @@ impl Lab {
         &self.receiver
     }
 
+    /// The receiver behind TLS, with an authority of its own.
+    ///
+    /// # Errors
+    /// If a certificate can't be made, or no port be bound.
+    pub fn receiver_behind_tls(&self) -> Result<crate::TlsFront, LabError> {
+        let receiver = self.receiver.address();
+        self.runtime.block_on(crate::TlsFront::start(receiver))
+    }
+
     /// What the receiver has got so far.
     pub fn store(&self) -> Arc<Store> {
         self.receiver.store()

@@ -4,22 +4,38 @@
 //! what arrives over real OTLP. [`Lab`] is the system, [`Check`] runs the tests of a
 //! step, [`Diagnosis`] is what they say.
 
+mod ask;
 pub mod behaviour;
 mod broker_choice;
+pub mod causes;
 mod check;
 pub mod contract;
 mod diagnosis;
 mod environment;
 mod error;
+mod expect;
+mod exported;
+mod findings;
 mod forwarder;
+mod guide;
 mod lab;
+pub mod outages;
+mod picture;
 mod subject;
+mod tls;
+mod witness;
 
+pub use ask::{Ask, CALLER_SPAN, CALLER_TRACE};
 pub use broker_choice::{BrokerChoice, Message};
-pub use check::{Case, Check, Failure, Home, Outcome, Test};
+pub use causes::Kind;
+pub use check::{Case, Check, Failure, Outcome, Test};
+pub use contract::SpanType;
 pub use diagnosis::Diagnosis;
 pub use environment::clean as clean_environment;
 pub use error::LabError;
 pub use forwarder::{Fault, Forwarder, Refusing};
+#[doc(hidden)]
+pub use guide::Home;
 pub use lab::{Lab, LabConfig, Part, Recording, Response};
 pub use subject::{Echo, Exit, Program, StopSignal};
+pub use tls::TlsFront;

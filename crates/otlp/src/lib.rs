@@ -12,6 +12,7 @@
 //!
 //! Nothing here panics on what comes over the wire.
 
+pub mod compare;
 mod decode;
 mod json;
 pub mod model;
@@ -23,6 +24,7 @@ pub mod store;
 mod text;
 pub mod trace;
 
+pub use compare::{Comparison, Difference, Finding, Spot};
 pub use model::{
     Event, KeyValue, Link, LogRecord, Resource, Scope, Span, SpanId, SpanKind, Status, StatusCode,
     TraceId, Value,
@@ -35,4 +37,5 @@ pub use snapshot::{
     Normalized, ParseError, Shown, Target,
 };
 pub use store::{Request, Snapshot, Store, TimedOut};
+pub use text::is_unsafe;
 pub use trace::{Node, Parent, Trace, traces};

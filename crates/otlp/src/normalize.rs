@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Event, KeyValue, Link, Span, SpanId, SpanKind, TraceId};
+use crate::model::{Event, KeyValue, Link, Span, SpanId, SpanKind, TraceId, Value};
 use crate::snapshot::{
     NormalAttribute, NormalEvent, NormalLink, NormalParent, NormalSpan, NormalTrace, Normalized,
     Shown, Target,
@@ -22,6 +22,9 @@ pub enum Keep {
     Value,
     /// Key, type and this in place of the value: `<port>`.
     Redacted(&'static str),
+    /// Key and value, which is a URL, with `<port>` in place of its port. What is no
+    /// URL is shown as it is.
+    UrlWithoutPort,
     /// Nothing.
     Drop,
 }
@@ -405,6 +408,7 @@ fn kept(attributes: &[KeyValue], keep: impl Fn(&str) -> Keep) -> Vec<NormalAttri
             let value = match keep(&attribute.key) {
                 Keep::Value => Shown::Verbatim(attribute.value.clone()),
                 Keep::Redacted(placeholder) => Shown::redacted(&attribute.value, placeholder),
+                Keep::UrlWithoutPort => Shown::Verbatim(without_port(&attribute.value)),
                 Keep::Drop => return None,
             };
             Some(NormalAttribute {
@@ -415,6 +419,22 @@ fn kept(attributes: &[KeyValue], keep: impl Fn(&str) -> Keep) -> Vec<NormalAttri
         .collect();
     out.sort_by_cached_key(|attribute| (attribute.key.clone(), attribute.value.to_string()));
     out
+}
+
+/// The URL with `<port>` in place of its port (RFC 3986, 3.2).
+fn without_port(value: &Value) -> Value {
+    let rewritten = value.as_str().and_then(|url| {
+        let start = url.find("://")? + 3;
+        let end = url[start..]
+            .find(['/', '?', '#'])
+            .map_or(url.len(), |at| start + at);
+        // The last colon, if it is behind user information and an IPv6 address.
+        let colon = start + url[start..end].rfind(':')?;
+        let port = &url[colon + 1..end];
+        let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        is_port.then(|| format!("{}:<port>{}", &url[..colon], &url[end..]))
+    });
+    rewritten.map_or_else(|| value.clone(), Value::Str)
 }
 
 /// Calls `f` for each draft, parents first, with its trace's and its own number.
@@ -545,5 +565,35 @@ impl View<'_> {
             links,
             start: draft.start,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_port_of_a_url_is_taken_out() {
+        let cases = [
+            (
+                "http://127.0.0.1:4318/a:1?b=2:3",
+                "http://127.0.0.1:<port>/a:1?b=2:3",
+            ),
+            ("http://tier2", "http://tier2"),
+            ("http://tier2/x:80", "http://tier2/x:80"),
+            (
+                "http://REDACTED:REDACTED@h:1",
+                "http://REDACTED:REDACTED@h:<port>",
+            ),
+            ("http://u:1@h/", "http://u:1@h/"),
+            ("http://[::1]:80?q", "http://[::1]:<port>?q"),
+            ("http://[::1]/", "http://[::1]/"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("", ""),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(without_port(&url.into()), expected.into());
+        }
+        assert_eq!(without_port(&Value::Int(80)), Value::Int(80));
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 /// Whether `c` must not reach a terminal or a snapshot as it is: control
 /// characters, line separators, and invisible or direction-changing marks.
-pub(crate) fn is_unsafe(c: char) -> bool {
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{00ad}'

@@ -50,6 +50,13 @@ impl Step {
         Err(Error::NoStep(package, names.join(", ")))
     }
 
+    /// Whether it is one of those that export something.
+    pub fn has_telemetry(&self) -> bool {
+        let folder = if self.solution { "solutions" } else { "steps" };
+        let file = format!("{folder}/step-{:02}/src/telemetry.rs", self.number);
+        workspace().join(file).exists()
+    }
+
     /// The solution of the last step there is.
     pub fn last_solution() -> Result<Self, Error> {
         all()?

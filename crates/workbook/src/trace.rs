@@ -1,6 +1,6 @@
 //! `cargo workbook trace`: one request and what it left behind.
 
-use std::{ffi::OsStr, fmt::Write, process::ExitCode};
+use std::{ffi::OsStr, fmt::Write, process::ExitCode, time::Duration};
 
 use lab::{Lab, LabConfig, Part, Program, Recording, Response};
 
@@ -8,6 +8,9 @@ use crate::{Error, step::Step, terminal};
 
 /// How many of tier1's log lines are shown.
 const LOG_LINES: usize = 20;
+
+/// How long a step that exports in the background is waited for.
+const EXPORT_PATIENCE: Duration = Duration::from_secs(1);
 
 pub fn trace(
     step: &Step,
@@ -17,11 +20,26 @@ pub fn trace(
 ) -> Result<ExitCode, Error> {
     let mut config = LabConfig::from_env()?;
     // As long as tier1's own: the gap in `/slow` is to be seen.
-    config.slow_delay = std::time::Duration::from_millis(1500);
+    config.slow_delay = Duration::from_millis(1500);
     config.without.extend(without);
     let mut lab = Lab::start(config)?;
-    lab.spawn(&Program::tier1(program), &[])?;
+    // Step 02 doesn't send its last spans when it ends: it is given the time to send
+    // them before.
+    lab.spawn(
+        &Program::tier1(program),
+        &[("OTEL_BSP_SCHEDULE_DELAY", "50")],
+    )?;
     let response = lab.get(path)?;
+    if step.has_telemetry() {
+        // None comes of an untraced path, or if something is wrong: that shows below.
+        let _ = lab.wait_for("an export", EXPORT_PATIENCE, |snapshot| {
+            snapshot
+                .spans()
+                .iter()
+                .find(|span| is_own(span))
+                .map(|_| ())
+        });
+    }
     let recording = lab.finish()?;
     terminal::say(&report(step, path, &response, &recording));
     Ok(ExitCode::SUCCESS)
@@ -46,23 +64,37 @@ pub fn report(step: &Step, path: &str, response: &Response, recording: &Recordin
     }
     text.push('\n');
     text.push_str(&traces(recording));
-    let own = recording.spans.len()
-        - recording.spans_of("tier2-service").count()
-        - recording.spans_of("consumer-service").count();
-    if own == 0 {
+    if !recording.spans.iter().any(is_own) {
         let _ = writeln!(text, "\ntier1 ({step}) exported no span.");
     }
     let log = recording.exit.as_ref().map_or("", |exit| &exit.stdout);
+    let lines: Vec<_> = log.lines().filter(|line| !is_console_span(line)).collect();
     if !log.is_empty() {
         let _ = writeln!(text, "\ntier1's log:");
-        for line in log.lines().take(LOG_LINES) {
+        for line in lines.iter().take(LOG_LINES) {
             let _ = writeln!(text, "  {}", terminal::dim(&terminal::harmless(line)));
         }
-        if let more @ 1.. = log.lines().count().saturating_sub(LOG_LINES) {
+        if let more @ 1.. = lines.len().saturating_sub(LOG_LINES) {
             let _ = writeln!(text, "  … and {more} lines more");
+        }
+        if let spans @ 1.. = log.lines().filter(|line| is_console_span(line)).count() {
+            let _ = writeln!(text, "  … and {spans} lines of the console exporter");
         }
     }
     text
+}
+
+/// Whether tier1 made it, whatever it calls itself.
+fn is_own(span: &otlp::Span) -> bool {
+    !matches!(span.service(), "tier2-service" | "consumer-service")
+}
+
+/// Whether `opentelemetry-stdout` wrote the line: the same spans are shown above.
+fn is_console_span(line: &str) -> bool {
+    line.is_empty()
+        || line.starts_with('\t')
+        || line.starts_with("Span #")
+        || matches!(line, "Spans" | "Resource")
 }
 
 /// All traces of a recording as waterfalls.

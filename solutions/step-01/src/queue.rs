@@ -122,62 +122,70 @@ impl Queue {
     /// After an error the message may be in the queue nevertheless: what was lost
     /// can have been the confirm.
     pub async fn publish(&self, body: &str) -> Result<(), QueueError> {
-        let published = async {
-            let _permit = self.in_flight.acquire().await;
-            let link = self.link().await;
-            let channel = link.channel().await?;
-            let message_id = Uuid::new_v4().to_string();
-            let properties = BasicProperties::default()
-                .with_message_id(message_id.as_str().into())
-                .with_delivery_mode(PERSISTENT);
-            let options = BasicPublishOptions {
-                mandatory: true,
-                ..Default::default()
-            };
-            let confirm = channel
-                .basic_publish(
-                    "".into(),
-                    QUEUE.into(),
-                    options,
-                    body.as_bytes(),
-                    properties,
-                )
-                .await?;
-            match confirm.await? {
-                Confirmation::Ack(None) => {
-                    link.put_back(channel);
-                    Ok(())
-                }
-                Confirmation::Ack(Some(returned))
-                    if returned
-                        .properties
-                        .message_id()
-                        .as_ref()
-                        .is_some_and(|id| id.as_str() == message_id) =>
-                {
-                    // Channels declare the queue when they are opened: with new
-                    // ones the next message finds it again.
-                    link.drop_idle();
-                    Err(QueueError::Returned)
-                }
-                _ => Err(QueueError::Nack),
-            }
-        };
-        tokio::time::timeout(self.timeout, published)
+        let message_id = Uuid::new_v4().to_string();
+        let properties = BasicProperties::default()
+            .with_message_id(message_id.as_str().into())
+            .with_delivery_mode(PERSISTENT);
+        tokio::time::timeout(self.timeout, self.send(body, &message_id, properties))
             .await
             .unwrap_or(Err(QueueError::Timeout))
     }
 
-    /// Takes leave of the broker, which otherwise reports a client that vanished.
-    /// Waits for its answer as long as a request would.
+    async fn send(
+        &self,
+        body: &str,
+        message_id: &str,
+        properties: BasicProperties,
+    ) -> Result<(), QueueError> {
+        let _permit = self.in_flight.acquire().await;
+        let link = self.link().await;
+        let channel = link.channel().await?;
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let confirm = channel
+            .basic_publish(
+                "".into(),
+                QUEUE.into(),
+                options,
+                body.as_bytes(),
+                properties,
+            )
+            .await?;
+        match confirm.await? {
+            Confirmation::Ack(None) => {
+                link.put_back(channel);
+                Ok(())
+            }
+            Confirmation::Ack(Some(returned))
+                if returned
+                    .properties
+                    .message_id()
+                    .as_ref()
+                    .is_some_and(|id| id.as_str() == message_id) =>
+            {
+                // Channels declare the queue when they are opened: with new
+                // ones the next message finds it again.
+                link.drop_idle();
+                Err(QueueError::Returned)
+            }
+            _ => Err(QueueError::Nack),
+        }
+    }
+
+    /// Takes leave of the broker, which otherwise reports a client that vanished,
+    /// and waits for its answer.
     pub async fn close(&self) {
         // First, so that nobody takes the end for a loss and connects anew.
         self.keeper.abort();
         let link = self.link.borrow().clone();
         if let Some(link) = link {
-            let closed = link.connection.close(REPLY_SUCCESS, "tier1 stops".into());
-            // Whatever comes of it, the process ends now.
-            let _ = tokio::time::timeout(self.timeout, closed).await;
+            // A connection that is lost already is as good as closed.
+            let _ = link
+                .connection
+                .close(REPLY_SUCCESS, "tier1 stops".into())
+                .await;
         }
     }
 

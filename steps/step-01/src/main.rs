@@ -13,6 +13,7 @@ use std::{io::Write, process::ExitCode, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
+    runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
@@ -22,13 +23,15 @@ use crate::{config::Config, routes::App};
 /// How long requests may take to end once the service was told to stop.
 /// Kubernetes kills a process 30 s after its SIGTERM, Docker after 10 s: what is
 /// to happen in order has to be over before.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the broker may take to say goodbye.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The exit code of a configuration that can't be used.
 const EXIT_CONFIG: u8 = 2;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let config = match Config::from_env().and_then(|config| {
         logging::init(config.log_format)?;
         Ok(config)
@@ -39,7 +42,17 @@ async fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    match serve(config).await {
+    let served = match Runtime::new() {
+        Ok(runtime) => {
+            let served = runtime.block_on(serve(config));
+            // Dropping it would wait for whatever still blocks a thread, such as the
+            // look-up of a name: nobody needs the answer any more.
+            runtime.shutdown_background();
+            served
+        }
+        Err(error) => Err(format!("can't start the runtime: {error}")),
+    };
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             say(&format!("tier1: {reason}"));
@@ -81,7 +94,8 @@ async fn serve(config: Config) -> Result<(), String> {
         served = server => served.map_err(|error| format!("the server failed: {error}")),
         () = drained => Err(format!("stopped with requests under way after {DRAIN_DEADLINE:?}")),
     };
-    app.queue.close().await;
+    // Whatever comes of it, the process ends now.
+    let _ = tokio::time::timeout(CLOSE_DEADLINE, app.queue.close()).await;
     served
 }
 

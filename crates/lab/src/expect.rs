@@ -1,0 +1,84 @@
+//! What several checks look at, besides the traces.
+
+use std::time::Duration;
+
+use otlp::{Span, Value};
+
+use crate::{Case, Outcome, Recording};
+
+impl Case {
+    /// Shows the traces of `request` as a waterfall under the results, if all tests pass.
+    pub fn show_traces(&self, request: &str, recording: &Recording) {
+        let options = otlp::WaterfallOptions::default();
+        let waterfall = otlp::waterfall(&recording.traces(), &[], &options);
+        self.show(format!("{request}\n\n{waterfall}"));
+    }
+
+    /// The only span of that name.
+    ///
+    /// # Errors
+    /// The finding, if there is none or there are several.
+    pub fn the_span<'a>(
+        &self,
+        name: &str,
+        recording: &'a Recording,
+    ) -> Result<&'a Span, crate::Failure> {
+        let named: Vec<_> = recording
+            .spans
+            .iter()
+            .filter(|span| span.name == name)
+            .collect();
+        match named.as_slice() {
+            [span] => Ok(span),
+            _ => {
+                let all: Vec<_> = recording
+                    .spans
+                    .iter()
+                    .map(|span| span.name.as_str())
+                    .collect();
+                let sentence = format!("there are {} spans called `{name}`", named.len());
+                let got = if all.is_empty() {
+                    "no span".to_owned()
+                } else {
+                    all.join(", ")
+                };
+                Err(self
+                    .told("SPANS", sentence, &format!("one span `{name}`"), &got)
+                    .into())
+            }
+        }
+    }
+
+    /// Whether the span `name` took at least as long as `least`.
+    ///
+    /// # Errors
+    /// The finding, if it didn't.
+    pub fn expect_duration(&self, name: &str, least: Duration, recording: &Recording) -> Outcome {
+        let took = Duration::from_nanos(self.the_span(name, recording)?.duration_nanos());
+        if took >= least {
+            return Ok(());
+        }
+        let sentence = format!("the span `{name}` ended before the work did");
+        let expected = format!("{least:?} or more");
+        Err(self
+            .told("EARLY", sentence, &expected, &format!("{took:?}"))
+            .into())
+    }
+
+    /// Whether the span has the attribute, with this value and type.
+    ///
+    /// # Errors
+    /// The finding, if it hasn't.
+    pub fn expect_attribute(&self, span: &Span, key: &str, expected: impl Into<Value>) -> Outcome {
+        let expected = expected.into();
+        let got = span.attribute(key);
+        if got == Some(&expected) {
+            return Ok(());
+        }
+        let sentence = format!("`{key}` of the span `{}` is not as expected", span.name);
+        let got = got.map_or_else(|| "no such attribute".to_owned(), ToString::to_string);
+        Err(self
+            .told("ATTRIBUTE", sentence, &expected.to_string(), &got)
+            .into())
+    }
+}

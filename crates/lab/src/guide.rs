@@ -1,0 +1,148 @@
+//! Where a finding sends the reader: file and TODO, the next command, the hint, the book.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    causes::{About, Causes, Place},
+    diagnosis::Diagnosis,
+};
+
+/// Where a check stands and what it checks. Made by [`check!`](crate::check!).
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Home {
+    pub manifest_dir: &'static str,
+    pub file: &'static str,
+    pub package: &'static str,
+    pub binary: &'static str,
+}
+
+/// What a check knows about its step.
+#[derive(Clone, Debug)]
+pub(crate) struct Guide {
+    pub(crate) step: &'static str,
+    pub(crate) home: Home,
+    /// The chapter's file, without its ending.
+    pub(crate) chapter: Option<&'static str>,
+    pub(crate) causes: Causes,
+    /// Whether the program under test is this package's, not one that TIER1_CMD names.
+    pub(crate) own_program: bool,
+    /// The `service.name` of the program under test.
+    pub(crate) subject: &'static str,
+}
+
+impl Guide {
+    pub(crate) fn new(step: &'static str, home: Home) -> Self {
+        Self {
+            step,
+            home,
+            chapter: None,
+            causes: Causes::default(),
+            own_program: true,
+            subject: "tier1-service",
+        }
+    }
+
+    /// The step as a number.
+    pub(crate) fn number(&self) -> u8 {
+        self.step.parse().unwrap_or(u8::MAX)
+    }
+
+    /// A finding, with what is known about its cause.
+    pub(crate) fn tell(
+        &self,
+        about: &About<'_>,
+        sentence: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Diagnosis {
+        let (cause, place) = self.causes.of(about);
+        let id = self.id(about.kind.name());
+        Diagnosis {
+            sentence: sentence.into(),
+            detail: detail.into(),
+            cause: cause.map(str::to_owned),
+            next: self.next(place),
+            hint: self.hint(),
+            book: self.book(Some(&id)),
+            id,
+            more: Vec::new(),
+        }
+    }
+
+    /// A finding that the check itself names.
+    pub(crate) fn named(&self, kind: &str, sentence: impl Into<String>) -> Diagnosis {
+        Diagnosis {
+            id: self.id(kind),
+            sentence: sentence.into(),
+            hint: self.hint(),
+            book: self.book(None),
+            ..Diagnosis::default()
+        }
+    }
+
+    fn id(&self, kind: &str) -> String {
+        format!("W{}-{kind}", self.step)
+    }
+
+    /// Where to look, if that is known, and what to type then.
+    pub(crate) fn next(&self, place: Option<Place>) -> Option<String> {
+        let command = format!("`cargo test -p {}`", self.home.package);
+        let Place { folder, file, todo } = place?;
+        Some(if self.own_program {
+            let file = self.package_dir().join(folder).join(file);
+            let todo = todo.map(|todo| format!(" TODO {todo}")).unwrap_or_default();
+            format!("{}{todo}, then {command}", file.display())
+        } else {
+            format!("mend it, then {command}")
+        })
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.chapter
+            .map(|_| format!("`cargo workbook hint {}`", self.step))
+    }
+
+    fn book(&self, id: Option<&str>) -> Option<String> {
+        let anchor = id.map(|id| format!("#{}", id.to_lowercase()));
+        self.chapter
+            .map(|chapter| format!("mdbook: {chapter}.html{}", anchor.unwrap_or_default()))
+    }
+
+    /// `steps/step-05` or `solutions/step-05`.
+    fn package_dir(&self) -> PathBuf {
+        let manifest_dir = Path::new(self.home.manifest_dir);
+        let parts: Vec<_> = manifest_dir.components().rev().take(2).collect();
+        parts.into_iter().rev().collect()
+    }
+
+    /// The workspace, two levels above the package.
+    pub(crate) fn workspace(&self) -> PathBuf {
+        let manifest_dir = Path::new(self.home.manifest_dir);
+        manifest_dir
+            .ancestors()
+            .nth(2)
+            .unwrap_or(manifest_dir)
+            .to_owned()
+    }
+
+    pub(crate) fn snapshot_path(&self, name: &str) -> PathBuf {
+        // `file!()` is relative to the workspace. For a solution it leads to the
+        // starter's check: both have the same snapshots.
+        self.workspace()
+            .join(self.home.file)
+            .with_file_name("snapshots")
+            .join(format!("check__{name}.snap"))
+    }
+
+    /// `path` from the workspace on.
+    pub(crate) fn relative(&self, path: &Path) -> String {
+        match (self.workspace().canonicalize(), path.canonicalize()) {
+            (Ok(workspace), Ok(path)) => path
+                .strip_prefix(workspace)
+                .unwrap_or(&path)
+                .display()
+                .to_string(),
+            _ => path.display().to_string(),
+        }
+    }
+}

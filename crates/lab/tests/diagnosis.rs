@@ -1,0 +1,322 @@
+//! What a check says about spoiled traces: the whole text, for each kind of finding.
+//!
+//! The step around them is made up: its chapter and TODOs are like those of step 06.
+
+#[path = "diagnosis/good.rs"]
+mod good;
+#[path = "diagnosis/mutations.rs"]
+mod mutations;
+
+use std::{sync::Arc, time::Duration};
+
+use good::{
+    PROCESS, PROCESS_SELECT, PUBLISH, ROOT, SAAS, TIER1, TIER2, TIER2_CALL, TIER2_SELECT, fail,
+    recording, remove, rename, request, resource, set, span, span_id, split, spoiled, unset,
+};
+use lab::{Case, Check, Failure, Home, Kind, Message, Outcome, Recording, SpanType};
+use lapin::types::{AMQPValue, FieldTable};
+use opentelemetry_semantic_conventions::attribute as key;
+use otlp::{Resource, SpanId, SpanKind, StatusCode, TraceId};
+
+const HOME: Home = Home {
+    manifest_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workspace/steps/step-06"),
+    file: "steps/step-06/tests/check.rs",
+    package: "step-06",
+    binary: "never started",
+};
+
+fn check(home: Home) -> Check {
+    Check::new("06", "Messages out", home)
+        .chapter("06-messages-out")
+        .todo((Kind::Missing, SpanType::Publish), "queue.rs", 2)
+        .todo((Kind::Confirm, SpanType::Publish), "queue.rs", 4)
+        .cause(
+            (Kind::InjectMessage, SpanType::Publish),
+            "queue.rs",
+            3,
+            "The headers of the message are empty: inject into them before the publish.",
+        )
+        .todo((Kind::Inject, SpanType::HttpClient), "http.rs", 2)
+        .otherwise("queue.rs", 1)
+}
+
+/// A case of the made-up step.
+pub fn case() -> Case {
+    check(HOME).offline().expect("it starts nothing")
+}
+
+/// What the check says about a recording.
+fn told(recording: &Recording) -> String {
+    text(case().diagnose("fast", recording).map(|_| ()))
+}
+
+fn text(outcome: Outcome) -> String {
+    match outcome {
+        Ok(()) => "accepted".to_owned(),
+        Err(Failure::Diagnosis(diagnosis)) => diagnosis.to_string(),
+        Err(Failure::Lab(error)) => panic!("{error}"),
+    }
+}
+
+macro_rules! tells {
+    ($($name:ident: $recording:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(told(&$recording));
+        }
+    )*};
+}
+
+tells! {
+    nothing_exported: recording(good::good().into_iter().filter(|s| s.service() != "tier1-service").collect());
+    a_raw_path_as_name: spoiled(|spans| spans[ROOT].name = "GET /fast?user=17".to_owned());
+    a_layer_around_the_router: spoiled(|spans| {
+        spans[ROOT].name = "GET".to_owned();
+        unset(&mut spans[ROOT], key::HTTP_ROUTE);
+    });
+    the_wrong_kind: spoiled(|spans| spans[PUBLISH].kind = SpanKind::Internal);
+    the_wrong_parent: spoiled(|spans| spans[SAAS].parent_span_id = Some(span_id(TIER2_CALL)));
+    a_split_trace: spoiled(|spans| split(spans, &[PUBLISH, PROCESS, PROCESS_SELECT]));
+    no_injection: spoiled(|spans| split(spans, &[TIER2, TIER2_SELECT]));
+    the_parent_injected: spoiled(|spans| spans[TIER2].parent_span_id = Some(span_id(ROOT)));
+    a_message_without_context: spoiled(|spans| split(spans, &[PROCESS, PROCESS_SELECT]));
+    a_message_with_the_parents_context: spoiled(|spans| {
+        spans[PROCESS].parent_span_id = Some(span_id(ROOT));
+        spans[PROCESS].links[0].span_id = span_id(ROOT);
+    });
+    a_span_missing: spoiled(|spans| {
+        remove(spans, PUBLISH);
+        let at = spans.iter().position(|s| s.span_id == span_id(PROCESS)).expect("it is there");
+        split(spans, &[at, at + 1]);
+    });
+    a_span_not_expected: spoiled(|spans| {
+        let mut twin = spans[ROOT].clone();
+        twin.span_id = SpanId([99; 8]);
+        twin.parent_span_id = Some(span_id(ROOT));
+        spans.push(twin);
+    });
+    the_wrong_status: spoiled(|spans| spans[TIER2_CALL].status.code = StatusCode::Ok);
+    an_error_where_none_is: spoiled(|spans| fail(&mut spans[ROOT], "502"));
+    an_old_attribute_name: spoiled(|spans| {
+        rename(&mut spans[ROOT], key::HTTP_RESPONSE_STATUS_CODE, "http.status_code");
+    });
+    a_status_code_as_a_string: spoiled(|spans| {
+        for number in [SAAS, TIER2_CALL] {
+            set(&mut spans[number], key::HTTP_RESPONSE_STATUS_CODE, "200");
+        }
+    });
+    an_attribute_twice: spoiled(|spans| {
+        let again = otlp::KeyValue::new(key::URL_SCHEME, "");
+        spans[ROOT].attributes.push(again);
+    });
+    attributes_missing: spoiled(|spans| {
+        unset(&mut spans[PUBLISH], key::MESSAGING_SYSTEM);
+        unset(&mut spans[PUBLISH], key::SERVER_PORT);
+    });
+    another_value: spoiled(|spans| set(&mut spans[PUBLISH], key::MESSAGING_OPERATION_NAME, "send"));
+    a_link_elsewhere: spoiled(|spans| spans[PROCESS].links[0].span_id = span_id(ROOT));
+    no_service_name: spoiled(|spans| {
+        for number in TIER1 {
+            spans[number].resource = resource("unknown_service:step-06");
+        }
+    });
+    no_resource_at_all: spoiled(|spans| {
+        for number in TIER1 {
+            spans[number].resource = Arc::new(Resource::default());
+        }
+    });
+    an_extra_internal_span: spoiled(|spans| {
+        spans.push(span(50, Some(ROOT), "do_tier2", SpanKind::Internal, "tier1-service", (25, 85)));
+        spans[TIER2_CALL].parent_span_id = Some(span_id(50));
+    });
+    extra_attributes: spoiled(|spans| {
+        set(&mut spans[ROOT], "app.tenant", "blue");
+        set(&mut spans[ROOT], key::USER_AGENT_ORIGINAL, "curl/8.5");
+        set(&mut spans[PUBLISH], key::MESSAGING_MESSAGE_BODY_SIZE, 23);
+        set(&mut spans[SAAS], key::NETWORK_PROTOCOL_VERSION, "1.1");
+    });
+    many_things_at_once: spoiled(|spans| {
+        for number in [SAAS, TIER2_CALL] {
+            spans[number].name = "HTTP GET".to_owned();
+            spans[number].kind = SpanKind::Internal;
+        }
+        spans[ROOT].status.code = StatusCode::Ok;
+        spans[PUBLISH].name = "signups publish".to_owned();
+        split(spans, &[TIER2, TIER2_SELECT]);
+        set(&mut spans[PROCESS], key::MESSAGING_SYSTEM, "lapin");
+        unset(&mut spans[PROCESS_SELECT], key::DB_SYSTEM_NAME);
+    });
+}
+
+#[test]
+fn a_caller_that_is_not_continued() {
+    let called = |parent| {
+        let mut spans = good::good();
+        spans.truncate(1);
+        spans[ROOT].parent_span_id = parent;
+        text(case().diagnose("caller", &recording(spans)).map(|_| ()))
+    };
+    assert_eq!(called(Some(SpanId([42; 8]))), "accepted");
+    insta::assert_snapshot!(called(None));
+    // And the other way round: a parent out of nowhere.
+    let orphan = spoiled(|spans| spans[ROOT].parent_span_id = Some(SpanId([42; 8])));
+    insta::assert_snapshot!("a_parent_that_nobody_sent", told(&orphan));
+}
+
+#[test]
+fn the_wrong_path_at_the_endpoint() {
+    for path in ["/", "/v1/traces/v1/traces"] {
+        let spans = good::good();
+        let around = spans.into_iter().filter(|s| s.service() != "tier1-service");
+        let mut recording = recording(around.collect());
+        recording.requests.push(request(path, 404, 0));
+        let name = format!("wrong_path_{}", path.len());
+        insta::assert_snapshot!(name, told(&recording));
+        assert_eq!(text(case().expect_endpoint(&recording)), told(&recording));
+    }
+    assert!(case().expect_endpoint(&recording(Vec::new())).is_ok());
+}
+
+#[test]
+fn exported_after_the_deadline() {
+    let late = |came| case().late("GET /fast", Duration::from_secs(2), came);
+    insta::assert_snapshot!(late(Some(Duration::from_millis(4_960))).to_string());
+    insta::assert_snapshot!("never", late(None).to_string());
+}
+
+#[test]
+fn two_versions_in_the_tree() {
+    let home = Home {
+        manifest_dir: concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/two-versions/steps/step-06"
+        ),
+        ..HOME
+    };
+    let case = check(home).offline().expect("it starts nothing");
+    let said = text(case.expect_one_version());
+    insta::assert_snapshot!(said);
+    // It is the reason if nothing comes.
+    let nothing = recording(Vec::new());
+    assert_eq!(text(case.expect_exported(&nothing)), said);
+    // The workbook itself has one.
+    let own = Home {
+        manifest_dir: env!("CARGO_MANIFEST_DIR"),
+        ..HOME
+    };
+    let own = check(own).offline().expect("it starts nothing");
+    assert_eq!(text(own.expect_one_version()), "accepted");
+}
+
+#[test]
+fn the_span_ended_before_the_confirm() {
+    let recording = recording(good::good());
+    let outcome = |millis| case().expect_confirm_covered(&recording, Duration::from_millis(millis));
+    assert!(outcome(15).is_ok());
+    insta::assert_snapshot!(text(outcome(300)));
+}
+
+#[test]
+fn the_service_name_alone() {
+    let good = recording(good::good());
+    assert!(case().expect_service(&good).is_ok());
+    let bad = spoiled(|spans| {
+        for number in TIER1 {
+            spans[number].resource = resource("unknown_service:step-06");
+        }
+    });
+    insta::assert_snapshot!(text(case().expect_service(&bad)));
+}
+
+fn message(traceparent: Option<String>) -> Message {
+    let mut headers = FieldTable::default();
+    if let Some(traceparent) = traceparent {
+        let value = AMQPValue::LongString(traceparent.into());
+        headers.insert("traceparent".into(), value);
+    }
+    Message {
+        body: "fast 1732537000.25".to_owned(),
+        exchange: String::new(),
+        routing_key: "signups".to_owned(),
+        message_id: Some("4711".to_owned()),
+        delivery_mode: Some(2),
+        headers,
+    }
+}
+
+#[test]
+fn a_messages_headers() {
+    let recording = recording(good::good());
+    let told = |traceparent| text(case().expect_message_context(&message(traceparent), &recording));
+    let of = |trace: TraceId, number| Some(format!("00-{trace}-{}-01", span_id(number)));
+    assert_eq!(told(of(good::TRACE, PUBLISH)), "accepted");
+    insta::assert_snapshot!("header_none", told(None));
+    insta::assert_snapshot!("header_of_the_parent", told(of(good::TRACE, ROOT)));
+    insta::assert_snapshot!("header_of_another", told(of(TraceId([9; 16]), PUBLISH)));
+}
+
+#[test]
+fn the_conventions_are_asked_for_from_their_step_on() {
+    let at = |step: &'static str, spoil: fn(&mut Vec<otlp::Span>)| {
+        let case = Check::new(step, "", HOME)
+            .offline()
+            .expect("it starts nothing");
+        text(case.expect_conventions(&spoiled(spoil)))
+    };
+    for step in ["02", "04", "06", "13"] {
+        assert_eq!(at(step, |_| {}), "accepted");
+    }
+    // The contrib layer of steps 02 and 03 has no scheme.
+    let no_scheme = |spans: &mut Vec<otlp::Span>| set(&mut spans[ROOT], key::URL_SCHEME, "");
+    assert_eq!(at("03", no_scheme), "accepted");
+    insta::assert_snapshot!("conventions_empty", at("04", no_scheme));
+    let no_peer = |spans: &mut Vec<otlp::Span>| {
+        unset(&mut spans[TIER2], key::URL_SCHEME);
+        set(&mut spans[ROOT], key::NETWORK_PEER_PORT, "51234");
+        set(&mut spans[ROOT], key::ERROR_TYPE, "500");
+        rename(
+            &mut spans[PUBLISH],
+            key::MESSAGING_OPERATION_TYPE,
+            "messaging.operation",
+        );
+    };
+    insta::assert_snapshot!("conventions_many", at("06", no_peer));
+    let again = |spans: &mut Vec<otlp::Span>| {
+        let attributes = spans[PROCESS].attributes.clone();
+        spans[PROCESS].attributes.extend(attributes);
+    };
+    insta::assert_snapshot!("conventions_twice", at("02", again));
+}
+
+#[test]
+fn a_solution_and_another_program_are_sent_elsewhere() {
+    let solution = Home {
+        manifest_dir: concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/workspace/solutions/step-06"
+        ),
+        package: "solution-06",
+        ..HOME
+    };
+    let case = check(solution).offline().expect("it starts nothing");
+    let next = case.next("queue.rs", 2).expect("it is known");
+    assert_eq!(
+        next,
+        "solutions/step-06/src/queue.rs TODO 2, then `cargo test -p solution-06`"
+    );
+}
+
+#[test]
+fn lines_fit_a_terminal() {
+    let long = "a-name-that-never-ends-".repeat(9);
+    let recording = spoiled(|spans| {
+        spans[PUBLISH].name.clone_from(&long);
+        set(&mut spans[ROOT], key::URL_PATH, long.as_str());
+    });
+    for line in told(&recording)
+        .lines()
+        .filter(|line| !line.starts_with('✗'))
+    {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}

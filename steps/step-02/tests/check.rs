@@ -1,0 +1,74 @@
+//! The check of step 02, The first span.
+
+use lab::{Case, Outcome, Part};
+
+fn main() -> std::process::ExitCode {
+    lab::check!("02", "The first span")
+        .test("fast", fast)
+        .test("slow", slow)
+        .test("error", error)
+        .test("tier2_stopped", tier2_stopped)
+        .test("unknown_path", unknown_path)
+        .test("caller", caller)
+        .test("console", console)
+        .run()
+}
+
+fn fast(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").patiently().record()?;
+    lab::assert_traces!(case, "fast", &recording)?;
+    case.show_traces("GET /fast", &recording);
+    Ok(())
+}
+
+/// The span covers all that the handler did.
+fn slow(case: &Case) -> Outcome {
+    let recording = case.ask("/slow").patiently().record()?;
+    lab::assert_traces!(case, "slow", &recording)?;
+    case.expect_duration("GET /slow", case.config().slow_delay, &recording)
+}
+
+/// Still the lie: 200 on the span, too.
+fn error(case: &Case) -> Outcome {
+    let recording = case.ask("/error").patiently().record()?;
+    lab::assert_traces!(case, "error", &recording)
+}
+
+fn tier2_stopped(case: &Case) -> Outcome {
+    let config = case.config().without(Part::Tier2);
+    let recording = case
+        .ask("/fast")
+        .config(config)
+        .status(502)
+        .patiently()
+        .record()?;
+    lab::assert_traces!(case, "tier2_stopped", &recording)
+}
+
+/// A path that nobody knows is no part of a name.
+fn unknown_path(case: &Case) -> Outcome {
+    let recording = case.ask("/nope").status(404).patiently().record()?;
+    lab::assert_traces!(case, "unknown_path", &recording)
+}
+
+/// Whoever calls is not heard yet: no propagator is set.
+fn caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("01").patiently().record()?;
+    lab::assert_traces!(case, "caller", &recording)
+}
+
+/// The same span on stdout.
+fn console(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").patiently().record()?;
+    let stdout = recording.exit.map(|exit| exit.stdout).unwrap_or_default();
+    for line in [
+        "Name         : GET /fast",
+        "service.name=String(Static(\"tier1-service\"))",
+    ] {
+        if !stdout.contains(line) {
+            let sentence = "the console exporter has not written the span to stdout";
+            return Err(case.told("CONSOLE", sentence, line, &stdout).into());
+        }
+    }
+    Ok(())
+}

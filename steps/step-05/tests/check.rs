@@ -1,0 +1,145 @@
+//! The check of step 05, Requests out.
+
+use std::time::Duration;
+
+use lab::{Case, Fault, Lab, LabConfig, Outcome, Part};
+use opentelemetry_semantic_conventions::attribute;
+use otlp::{Span, SpanKind, StatusCode};
+
+fn main() -> std::process::ExitCode {
+    lab::check!("05", "Requests out")
+        .test("fast", fast)
+        .test("slow", slow)
+        .test("error", error)
+        .test("unknown_path", unknown_path)
+        .test("caller", caller)
+        .test("unsampled_caller", unsampled_caller)
+        .test("saas_fails", saas_fails)
+        .test("saas_knows_nothing", saas_knows_nothing)
+        .test("tier2_stopped", tier2_stopped)
+        .test("tier2_held", tier2_held)
+        .test("secrets", secrets)
+        .run()
+}
+
+/// One trace through tier1, tier2 and its database.
+fn fast(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").record()?;
+    lab::assert_traces!(case, "fast", &recording)?;
+    case.show_traces("GET /fast", &recording);
+    Ok(())
+}
+
+fn slow(case: &Case) -> Outcome {
+    let recording = case.ask("/slow").record()?;
+    lab::assert_traces!(case, "slow", &recording)
+}
+
+/// The lie, to be seen: red under a green root.
+fn error(case: &Case) -> Outcome {
+    let recording = case.ask("/error").record()?;
+    lab::assert_traces!(case, "error", &recording)
+}
+
+fn unknown_path(case: &Case) -> Outcome {
+    let recording = case.ask("/nope").status(404).record()?;
+    lab::assert_traces!(case, "unknown_path", &recording)
+}
+
+/// The caller's trace goes on through tier1 to tier2.
+fn caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("01").record()?;
+    lab::assert_traces!(case, "caller", &recording)
+}
+
+/// The caller's decision, too: tier2 makes no span, because it was told so.
+fn unsampled_caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("00").record()?;
+    lab::assert_traces!(case, "unsampled_caller", &recording)
+}
+
+/// A 5xx of the other is an error of the call, with the number as its type.
+fn saas_fails(case: &Case) -> Outcome {
+    let mut config = case.config();
+    config.saas.status = 503;
+    let recording = case.ask("/fast").config(config).status(502).record()?;
+    lab::assert_traces!(case, "saas_fails", &recording)
+}
+
+/// And so is a 4xx: for the one who calls.
+fn saas_knows_nothing(case: &Case) -> Outcome {
+    let mut config = case.config();
+    config.saas.status = 404;
+    let recording = case.ask("/fast").config(config).status(502).record()?;
+    lab::assert_traces!(case, "saas_knows_nothing", &recording)
+}
+
+/// No answer, no status code, but a type.
+fn tier2_stopped(case: &Case) -> Outcome {
+    let config = case.config().without(Part::Tier2);
+    let recording = case.ask("/fast").config(config).status(502).record()?;
+    lab::assert_traces!(case, "tier2_stopped", &recording)
+}
+
+fn tier2_held(case: &Case) -> Outcome {
+    let config = LabConfig {
+        http_timeout: Duration::from_millis(300),
+        ..case.config()
+    };
+    let lab = case.start_with(config, &[])?;
+    lab.fault(Part::Tier2, Fault::Hold);
+    let response = lab.get("/fast")?;
+    case.expect("STATUS", "the status of GET /fast", 504, response.status)?;
+    let recording = lab.finish()?;
+    let call = call(case, &recording, StatusCode::Error)?;
+    case.expect_attribute(call, attribute::ERROR_TYPE, "timeout")
+}
+
+/// User, password and signatures of a URL are on no span.
+fn secrets(case: &Case) -> Outcome {
+    let mut lab = Lab::start(case.config())?;
+    let saas = lab.variables();
+    let saas = saas.iter().find(|(name, _)| name == "SAAS_URL");
+    let saas = saas.map(|(_, url)| url.as_str()).unwrap_or_default();
+    let host = saas.trim_start_matches("http://");
+    let url = format!("http://user:s3cr3t@{host}/?sig=s3cr3t&page=1");
+    lab.spawn(case.program(), &[("SAAS_URL", &url)])?;
+    lab.get("/fast")?;
+    let recording = lab.finish()?;
+    let urls: Vec<_> = recording
+        .spans
+        .iter()
+        .filter_map(|span| span.attribute(attribute::URL_FULL))
+        .map(ToString::to_string)
+        .collect();
+    // reqwest takes user and password out of the URL before a middleware sees it.
+    let expected = ["", "REDACTED:REDACTED@"]
+        .map(|user| format!("\"http://{user}{host}/api/v2/summary.json?sig=REDACTED&page=1\""));
+    if urls.iter().any(|url| expected.contains(url)) {
+        return Ok(());
+    }
+    let sentence = "`url.full` of the call of saas is not the URL without what gives access";
+    Err(case
+        .told("SECRET", sentence, &expected[0], &urls.join("\n"))
+        .into())
+}
+
+/// The call that ended so.
+fn call<'a>(
+    case: &Case,
+    recording: &'a lab::Recording,
+    status: StatusCode,
+) -> Result<&'a Span, lab::Failure> {
+    let mut calls = recording.spans.iter();
+    calls
+        .find(|span| {
+            span.kind == SpanKind::Client && span.name == "GET" && span.status.code == status
+        })
+        .ok_or_else(|| {
+            case.diagnosis(
+                "SPAN",
+                format!("there is no call `GET` with status {status}"),
+            )
+            .into()
+        })
+}

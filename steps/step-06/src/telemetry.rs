@@ -1,0 +1,81 @@
+//! OpenTelemetry: what the service is called, and where its spans go.
+
+use std::{sync::LazyLock, time::Duration};
+
+use opentelemetry::{
+    InstrumentationScope,
+    global::{self, BoxedTracer},
+};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+
+use crate::{deadline, say, w3c::W3cPropagator};
+
+/// The name under which a backend shows this service.
+const SERVICE_NAME: &str = "tier1-service";
+
+/// How long the last spans may take on their way out. With the time that requests
+/// have to end it must stay below what an orchestrator grants a process.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Owns the provider. When it is dropped, the spans that wait are sent: keep it
+/// until nothing makes spans any more.
+#[must_use = "dropped at once, it shuts the provider down before the first span"]
+pub struct Telemetry {
+    provider: SdkTracerProvider,
+}
+
+/// Makes a provider that sends each span to stdout and, by OTLP over HTTP, to
+/// OTEL_EXPORTER_OTLP_ENDPOINT, and makes it the global one.
+///
+/// Call it outside of a runtime, before the first span. The error is one line.
+pub fn init() -> Result<Telemetry, String> {
+    let otlp = SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .build()
+        // The exporter's own text may quote the endpoint, and a key in it.
+        .map_err(|_| "no spans are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL")?;
+    let provider = SdkTracerProvider::builder()
+        .with_resource(Resource::builder().with_service_name(SERVICE_NAME).build())
+        .with_batch_exporter(opentelemetry_stdout::SpanExporter::default())
+        .with_batch_exporter(otlp)
+        .build();
+    // The global provider is a clone, and a static is never dropped: without the
+    // guard nobody would tell the batch processors that this is the end.
+    global::set_tracer_provider(provider.clone());
+    // Unless told otherwise, OpenTelemetry neither reads nor writes any header.
+    global::set_text_map_propagator(W3cPropagator);
+    Ok(Telemetry { provider })
+}
+
+/// Makes the spans of this service. The first call asks the global provider for it.
+pub fn tracer() -> &'static BoxedTracer {
+    static TRACER: LazyLock<BoxedTracer> = LazyLock::new(|| {
+        let scope = InstrumentationScope::builder("tier1")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .with_schema_url(opentelemetry_semantic_conventions::SCHEMA_URL)
+            .build();
+        global::tracer_with_scope(scope)
+    });
+    &TRACER
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        let provider = self.provider.clone();
+        let flushed = deadline::within(FLUSH_DEADLINE, move || {
+            // `shutdown` sends what waits, too, but hides whether it arrived.
+            let flushed = provider.force_flush();
+            let down = provider.shutdown_with_timeout(FLUSH_DEADLINE);
+            flushed.and(down)
+        });
+        match flushed {
+            Some(Ok(())) => {}
+            Some(Err(error)) => say(&format!("tier1: the last spans were not sent: {error}")),
+            None => say(&format!(
+                "tier1: the last spans were not sent within {FLUSH_DEADLINE:?}"
+            )),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The check of step 06, Messages out.
+
+use std::time::Duration;
+
+use lab::{CALLER_TRACE, Case, Fault, LabConfig, Outcome, Part};
+use opentelemetry_semantic_conventions::attribute;
+use otlp::StatusCode;
+
+fn main() -> std::process::ExitCode {
+    lab::check!("06", "Messages out")
+        .test("fast", fast)
+        .test("slow", slow)
+        .test("error", error)
+        .test("unknown_path", unknown_path)
+        .test("caller", caller)
+        .test("unsampled_caller", unsampled_caller)
+        .test("tier2_stopped", tier2_stopped)
+        .test("message", message)
+        .test("late_confirm", late_confirm)
+        .test("no_confirm", no_confirm)
+        .test("returned", returned)
+        .test("lost", lost)
+        .run()
+}
+
+/// How late the confirm is made.
+const LATE: Duration = Duration::from_millis(300);
+
+/// The whole trace of the guide.
+fn fast(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").record()?;
+    lab::assert_traces!(case, "fast", &recording)?;
+    case.show_traces("GET /fast", &recording);
+    Ok(())
+}
+
+fn slow(case: &Case) -> Outcome {
+    let recording = case.ask("/slow").record()?;
+    lab::assert_traces!(case, "slow", &recording)
+}
+
+fn error(case: &Case) -> Outcome {
+    let recording = case.ask("/error").record()?;
+    lab::assert_traces!(case, "error", &recording)
+}
+
+fn unknown_path(case: &Case) -> Outcome {
+    let recording = case.ask("/nope").status(404).record()?;
+    lab::assert_traces!(case, "unknown_path", &recording)
+}
+
+fn caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("01").record()?;
+    lab::assert_traces!(case, "caller", &recording)
+}
+
+fn unsampled_caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("00").record()?;
+    lab::assert_traces!(case, "unsampled_caller", &recording)
+}
+
+fn tier2_stopped(case: &Case) -> Outcome {
+    let config = case.config().without(Part::Tier2);
+    let recording = case.ask("/fast").config(config).status(502).record()?;
+    lab::assert_traces!(case, "tier2_stopped", &recording)
+}
+
+/// What lies in the queue: the header as text, and nothing that nobody asked for.
+fn message(case: &Case) -> Outcome {
+    let lab = case.start_with(case.config().without(Part::Consumer), &[])?;
+    let traceparent = format!("00-{CALLER_TRACE}-{}-01", lab::CALLER_SPAN);
+    lab.request("GET", "/fast", &[("traceparent", &traceparent)])?;
+    let messages = lab.take_messages()?;
+    case.expect("MESSAGES", "the number of messages", 1, messages.len())?;
+    let headers = messages[0].headers_as_text();
+    let recording = lab.finish()?;
+    let span = case.the_span("publish signups", &recording)?;
+    let expected = format!(
+        "traceparent: long string \"00-{}-{}-01\"",
+        span.trace_id, span.span_id
+    );
+    if headers == expected {
+        return Ok(());
+    }
+    let sentence = "the message's headers are not those of the span `publish signups`";
+    Err(case.told("HEADER", sentence, &expected, &headers).into())
+}
+
+/// The span waits for the broker's word.
+fn late_confirm(case: &Case) -> Outcome {
+    let lab = case.start()?;
+    connected(case, &lab)?;
+    lab.fault(Part::Queue, Fault::Delay(LATE));
+    let traceparent = format!("00-{CALLER_TRACE}-{}-01", lab::CALLER_SPAN);
+    lab.request("GET", "/fast", &[("traceparent", &traceparent)])?;
+    lab.fault(Part::Queue, Fault::None);
+    let recording = only_the_callers(lab.finish()?);
+    case.expect_duration("publish signups", LATE, &recording)
+}
+
+fn no_confirm(case: &Case) -> Outcome {
+    failed(case, "timeout", |lab| {
+        lab.fault(Part::Queue, Fault::Hold);
+        Ok(())
+    })
+}
+
+fn returned(case: &Case) -> Outcome {
+    failed(case, "returned", |lab| Ok(lab.delete_queue()?))
+}
+
+/// The connection breaks while the message waits for its confirm.
+fn lost(case: &Case) -> Outcome {
+    let lab = case.start_with(case.config().without(Part::Consumer), &[])?;
+    connected(case, &lab)?;
+    lab.fault(Part::Queue, Fault::Hold);
+    let response = std::thread::scope(|scope| {
+        let request = scope.spawn(|| lab.get("/fast"));
+        // Long enough for the message to be on its way; if it isn't, nothing is lost
+        // and the request is answered 200 or 503 all the same.
+        std::thread::sleep(Duration::from_millis(300));
+        lab.fault(Part::Queue, Fault::Cut);
+        match request.join() {
+            Ok(response) => response,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
+    case.expect("STATUS", "the status of GET /fast", 503, response.status)?;
+    lab.fault(Part::Queue, Fault::None);
+    let recording = lab.finish()?;
+    expect_failed(
+        case,
+        &recording,
+        &["connection_closed", "channel_closed", "_OTHER"],
+    )
+}
+
+/// A message that doesn't make it: Error, and one word for why.
+fn failed(case: &Case, error_type: &str, fault: impl FnOnce(&lab::Lab) -> Outcome) -> Outcome {
+    let config = LabConfig {
+        queue_timeout: Duration::from_millis(500),
+        ..case.config().without(Part::Consumer)
+    };
+    let lab = case.start_with(config, &[])?;
+    connected(case, &lab)?;
+    fault(&lab)?;
+    let response = lab.get("/fast")?;
+    case.expect("STATUS", "the status of GET /fast", 503, response.status)?;
+    lab.fault(Part::Queue, Fault::None);
+    let recording = lab.finish()?;
+    expect_failed(case, &recording, &[error_type])
+}
+
+fn expect_failed(case: &Case, recording: &lab::Recording, error_types: &[&str]) -> Outcome {
+    let failed = recording
+        .spans
+        .iter()
+        .filter(|span| span.name == "publish signups" && span.status.code == StatusCode::Error);
+    let types: Vec<_> = failed
+        .map(|span| match span.attribute(attribute::ERROR_TYPE) {
+            Some(otlp::Value::Str(text)) => text.clone(),
+            _ => "none".to_owned(),
+        })
+        .collect();
+    if types.len() == 1 && error_types.contains(&types[0].as_str()) {
+        return Ok(());
+    }
+    let sentence = "a message that wasn't confirmed is not on record as that";
+    let expected = format!(
+        "one span `publish signups` with status Error and error.type {}",
+        error_types.join(" or ")
+    );
+    let got = match types.len() {
+        0 => "no span `publish signups` with status Error".to_owned(),
+        _ => format!("error.type {}", types.join(", ")),
+    };
+    Err(case.told("CONFIRM", sentence, &expected, &got).into())
+}
+
+/// Until a request is answered 200: the connection to the queue is made in the background.
+fn connected(case: &Case, lab: &lab::Lab) -> Outcome {
+    for _ in 0..20 {
+        if lab.get("/fast")?.status == 200 {
+            return Ok(());
+        }
+    }
+    case.expect(
+        "STATUS",
+        "the status of GET /fast",
+        200,
+        lab.get("/fast")?.status,
+    )
+}
+
+fn only_the_callers(mut recording: lab::Recording) -> lab::Recording {
+    recording
+        .spans
+        .retain(|span| span.trace_id.to_string() == CALLER_TRACE);
+    recording
+}
