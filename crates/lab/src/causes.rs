@@ -203,6 +203,7 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Causes {
     entries: Vec<Entry>,
+    named: Vec<(&'static str, Place, &'static str)>,
     otherwise: Option<Place>,
 }
 
@@ -218,6 +219,19 @@ impl Causes {
             place,
             cause,
         });
+    }
+
+    pub(crate) fn add_named(&mut self, kind: &'static str, place: Place, cause: &'static str) {
+        self.named.push((kind, place, cause));
+    }
+
+    /// The same for a finding that the check itself names.
+    pub(crate) fn of_named(&self, kind: &str) -> (Option<&'static str>, Option<Place>) {
+        let named = self.named.iter().find(|(named, ..)| *named == kind);
+        match named {
+            Some((_, place, cause)) => (Some(*cause), Some(*place)),
+            None => (None, self.otherwise),
+        }
     }
 
     pub(crate) fn otherwise(&mut self, place: Place) {

@@ -1,7 +1,7 @@
 //! Runs the checks of a step.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -166,6 +166,21 @@ impl Check {
         self
     }
 
+    /// What causes a finding that the check itself names (the end of its id, `CONSOLE`),
+    /// and where it is mended.
+    #[must_use]
+    pub fn named(
+        mut self,
+        kind: &'static str,
+        file: &'static str,
+        todo: u8,
+        cause: &'static str,
+    ) -> Self {
+        let place = Place::todo(file, todo);
+        self.guide.causes.add_named(kind, place, cause);
+        self
+    }
+
     /// Where to look for all findings that have no place of their own.
     #[must_use]
     pub fn otherwise(mut self, file: &'static str, todo: u8) -> Self {
@@ -260,15 +275,16 @@ impl Check {
             println!("{}", trials::NOT_RUN);
         }
         let shown = case.shown.clone();
+        let told = Told::default();
         let tests = self.tests.into_iter().map(|test| (test, false));
         let with_docker = self.with_docker.into_iter().map(|test| (test, true));
         let trials = tests
             .chain(with_docker)
             .map(|((name, test), with_docker)| {
-                let case = case.clone();
+                let (case, told) = (case.clone(), told.clone());
                 let trial = Trial::test(name, move || {
                     test(&case).map_err(|failure| match failure {
-                        Failure::Diagnosis(diagnosis) => Failed::from(diagnosis.to_string()),
+                        Failure::Diagnosis(diagnosis) => Failed::from(told.tell(name, &diagnosis)),
                         Failure::Lab(error) => Failed::from(format!(
                             "✗ {error}  [W{}-LAB]\n  next      this is about the surroundings, \
                              not about your code\n",
@@ -286,6 +302,24 @@ impl Check {
             }
         }
         conclusion.exit_code()
+    }
+}
+
+/// Which findings were told, and by which test. What is missing is missing in most
+/// tests of a check: the reader is told it once in full.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<HashMap<String, &'static str>>>);
+
+impl Told {
+    fn tell(&self, test: &'static str, diagnosis: &Diagnosis) -> String {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = *told.entry(diagnosis.id.clone()).or_insert(test);
+        if first == test {
+            diagnosis.to_string()
+        } else {
+            let (sentence, id) = (&diagnosis.sentence, &diagnosis.id);
+            format!("✗ {sentence}  [{id}]\n  told in full by `{first}`\n")
+        }
     }
 }
 

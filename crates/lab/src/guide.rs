@@ -71,11 +71,15 @@ impl Guide {
 
     /// A finding that the check itself names.
     pub(crate) fn named(&self, kind: &str, sentence: impl Into<String>) -> Diagnosis {
+        let (cause, place) = self.causes.of_named(kind);
+        let id = self.id(kind);
         Diagnosis {
-            id: self.id(kind),
             sentence: sentence.into(),
+            cause: cause.map(str::to_owned),
+            next: self.next(place),
             hint: self.hint(),
-            book: self.book(None),
+            book: self.book(Some(&id)),
+            id,
             ..Diagnosis::default()
         }
     }

@@ -43,11 +43,13 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
+    // ANCHOR: init
     // Before the router: its layer takes its tracer from the global provider once.
     // Without telemetry the service is still worth having.
     if let Err(reason) = telemetry::init() {
         say(&format!("tier1: {reason}"));
     }
+    // ANCHOR_END: init
     let served = match Runtime::new() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(config));

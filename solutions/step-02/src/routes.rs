@@ -69,6 +69,7 @@ impl App {
 }
 
 /// The service's routes.
+// ANCHOR: layer
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/fast", get(fast))
@@ -80,6 +81,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(Layer::new())
         .with_state(app)
 }
+// ANCHOR_END: layer
 
 async fn fast(State(app): State<Arc<App>>) -> Result<String, AppError> {
     tier1(&app, Action::Fast).await

@@ -44,12 +44,14 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
+    // ANCHOR: guard
     // Before the router: its layer takes its tracer from the global provider once.
     // Dropped at the end of `main`, when the last request has ended its span.
     let _telemetry = telemetry::init()
         // Without telemetry the service is still worth having.
         .map_err(|reason| say(&format!("tier1: {reason}")))
         .ok();
+    // ANCHOR_END: guard
     let served = match Runtime::new() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(config));

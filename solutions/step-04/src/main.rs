@@ -88,8 +88,10 @@ async fn serve(config: Config) -> Result<(), String> {
     say(&format!("listening on http://{address}"));
 
     let (stopping, stopped) = oneshot::channel();
+    // ANCHOR: connect_info
     // With the caller's address: `server.rs` tells it.
     let service = routes::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    // ANCHOR_END: connect_info
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         stop.await;
         tracing::info!("stopping, no new requests");

@@ -22,6 +22,7 @@ pub struct Http {
     client: ClientWithMiddleware,
 }
 
+// ANCHOR: traced
 /// Middleware: sends each request in a CLIENT span of its own, whose context it
 /// carries in its headers.
 ///
@@ -74,6 +75,7 @@ fn end(context: &Context, result: &reqwest_middleware::Result<Response>) {
     }
     span.end();
 }
+// ANCHOR_END: traced
 
 /// What another service answered, whatever its status.
 pub struct Reply {

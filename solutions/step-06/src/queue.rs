@@ -72,6 +72,7 @@ fn pure_queue_proc(action: Action) -> String {
     format!("{action} {}.{:06}", now.as_secs(), now.subsec_micros())
 }
 
+// ANCHOR: headers
 /// Writes a context into the headers of a message.
 struct MessageHeaders<'a>(&'a mut FieldTable);
 
@@ -93,6 +94,7 @@ fn end(context: &Context, sent: &Result<(), QueueError>) {
     }
     span.end();
 }
+// ANCHOR_END: headers
 
 /// The way to the queue: one connection, made anew whenever it is lost.
 pub struct Queue {
@@ -185,6 +187,7 @@ impl Queue {
     /// # Errors
     /// After an error the message may be in the queue nevertheless: what was lost
     /// can have been the confirm.
+    // ANCHOR: publish
     pub async fn publish(&self, body: &str) -> Result<(), QueueError> {
         let message_id = Uuid::new_v4().to_string();
         let tracer = telemetry::tracer();
@@ -210,6 +213,7 @@ impl Queue {
         end(&context, &sent);
         sent
     }
+    // ANCHOR_END: publish
 
     async fn send(
         &self,

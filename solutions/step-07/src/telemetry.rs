@@ -30,6 +30,7 @@ pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
 
+// ANCHOR: init
 /// Makes the provider that the OTEL_* variables ask for, and makes it the global one.
 ///
 /// Call it outside of a runtime, before the first span. The error is one line.
@@ -71,6 +72,7 @@ fn otlp() -> Result<SpanExporter, String> {
         // The exporter's own text may quote the endpoint, and a key in it.
         .map_err(|_| "no spans are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL".to_owned())
 }
+// ANCHOR_END: init
 
 /// Makes the spans of this service. The first call asks the global provider for it.
 pub fn tracer() -> &'static BoxedTracer {

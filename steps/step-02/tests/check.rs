@@ -1,9 +1,31 @@
 //! The check of step 02, The first span.
 
-use lab::{Case, Outcome, Part};
+use lab::{Case, Kind, Outcome, Part};
 
 fn main() -> std::process::ExitCode {
     lab::check!("02", "The first span")
+        .chapter("02-the-first-span")
+        .otherwise("telemetry.rs", 2)
+        .todo(Kind::Nothing, "telemetry.rs", 1)
+        .todo(Kind::Service, "telemetry.rs", 2)
+        .cause(
+            Kind::Missing,
+            "routes.rs",
+            4,
+            "The layer wraps what was added to the router before it: it must come after the routes.",
+        )
+        .cause(
+            Kind::Name,
+            "routes.rs",
+            4,
+            "The layer knows the route only of what was added before it.",
+        )
+        .named(
+            "CONSOLE",
+            "telemetry.rs",
+            2,
+            "The provider has no exporter to stdout beside the one for OTLP.",
+        )
         .test("fast", fast)
         .test("slow", slow)
         .test("error", error)
@@ -67,7 +89,8 @@ fn console(case: &Case) -> Outcome {
     ] {
         if !stdout.contains(line) {
             let sentence = "the console exporter has not written the span to stdout";
-            return Err(case.told("CONSOLE", sentence, line, &stdout).into());
+            let got = format!("{} lines, none of them that", stdout.lines().count());
+            return Err(case.told("CONSOLE", sentence, line, &got).into());
         }
     }
     Ok(())

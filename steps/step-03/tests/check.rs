@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Case, LabConfig, LabError, Outcome, Part, Refusing};
+use lab::{Case, Kind, LabConfig, LabError, Outcome, Part, Refusing};
 use otlp::Behaviour;
 
 /// Docker kills a process ten seconds after it told it to stop.
@@ -10,6 +10,34 @@ const DOCKER_GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> std::process::ExitCode {
     lab::check!("03", "Nothing lost at exit")
+        .chapter("03-nothing-lost-at-exit")
+        .otherwise("telemetry.rs", 2)
+        .cause(
+            Kind::Nothing,
+            "main.rs",
+            3,
+            "Nobody sends what waits when the process ends: there is no guard, it has no `drop`, \
+             or it was dropped at once. `let _ = …` drops at once, `let _telemetry = …` at \
+             the end.",
+        )
+        .cause(
+            Kind::Missing,
+            "main.rs",
+            3,
+            "The guard was dropped before the last request had ended its span.",
+        )
+        .named(
+            "DEADLINE",
+            "telemetry.rs",
+            2,
+            "`force_flush` waits for the receiver: it needs a thread of its own, and a deadline.",
+        )
+        .named(
+            "REPORT",
+            "telemetry.rs",
+            2,
+            "`shutdown` hides what went wrong, `force_flush` tells; and what took too long is lost, too.",
+        )
         .test("fast", fast)
         .test("error", error)
         .test("tier2_stopped", tier2_stopped)

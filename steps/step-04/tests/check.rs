@@ -1,11 +1,82 @@
 //! The check of step 04, Requests in.
 
-use lab::{CALLER_SPAN, CALLER_TRACE, Case, Outcome, Part};
+use lab::{CALLER_SPAN, CALLER_TRACE, Case, Kind, Outcome, Part, SpanType};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::SpanKind;
 
 fn main() -> std::process::ExitCode {
     lab::check!("04", "Requests in")
+        .chapter("04-requests-in")
+        .otherwise("server.rs", 3)
+        .todo(Kind::Name, "server.rs", 5)
+        .todo(Kind::Status, "server.rs", 6)
+        .todo(
+            (
+                Kind::Attribute,
+                SpanType::HttpServer,
+                attribute::HTTP_RESPONSE_STATUS_CODE,
+            ),
+            "server.rs",
+            6,
+        )
+        .todo(
+            (Kind::Attribute, SpanType::HttpServer, attribute::ERROR_TYPE),
+            "server.rs",
+            6,
+        )
+        .todo(
+            (
+                Kind::Type,
+                SpanType::HttpServer,
+                attribute::HTTP_RESPONSE_STATUS_CODE,
+            ),
+            "server.rs",
+            6,
+        )
+        .cause(
+            (Kind::Attribute, SpanType::HttpServer),
+            "server.rs",
+            3,
+            "What is known when a request arrives is given to the builder. The caller's address \
+             is known only if axum was asked for it (main.rs, TODO 8).",
+        )
+        .cause(
+            Kind::Parent,
+            "server.rs",
+            2,
+            "The span doesn't start under the caller's context: it isn't extracted, or no \
+             propagator is set (TODO 1).",
+        )
+        .named(
+            "TRACEPARENT",
+            "telemetry.rs",
+            1,
+            "No propagator is set, or it isn't the strict one of `w3c.rs`.",
+        )
+        .named(
+            "TRACESTATE",
+            "telemetry.rs",
+            1,
+            "No propagator is set, or it isn't the strict one of `w3c.rs`.",
+        )
+        .named(
+            "PARENT",
+            "server.rs",
+            2,
+            "The span doesn't start under the caller's context.",
+        )
+        .named(
+            "HEALTHCHECK",
+            "routes.rs",
+            7,
+            "A layer wraps what was added before it: a route after it has none.",
+        )
+        .named(
+            "DESCRIPTION",
+            "server.rs",
+            6,
+            "`Status::error` takes a description: it must be empty.",
+        )
         .test("fast", fast)
         .test("slow", slow)
         .test("error", error)

@@ -2,12 +2,60 @@
 
 use std::time::Duration;
 
-use lab::{Case, Fault, Lab, LabConfig, Outcome, Part};
+use lab::{Case, Fault, Kind, Lab, LabConfig, Outcome, Part, SpanType};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::{Span, SpanKind, StatusCode};
 
 fn main() -> std::process::ExitCode {
     lab::check!("05", "Requests out")
+        .chapter("05-requests-out")
+        .otherwise("http.rs", 1)
+        .todo(Kind::Status, "http.rs", 4)
+        .todo(
+            (
+                Kind::Attribute,
+                SpanType::HttpClient,
+                attribute::HTTP_RESPONSE_STATUS_CODE,
+            ),
+            "http.rs",
+            4,
+        )
+        .todo(
+            (Kind::Attribute, SpanType::HttpClient, attribute::ERROR_TYPE),
+            "http.rs",
+            4,
+        )
+        .todo(
+            (
+                Kind::Type,
+                SpanType::HttpClient,
+                attribute::HTTP_RESPONSE_STATUS_CODE,
+            ),
+            "http.rs",
+            4,
+        )
+        .todo(Kind::Inject, "http.rs", 2)
+        .todo(Kind::InjectParent, "http.rs", 2)
+        .todo(Kind::Split, "http.rs", 2)
+        .cause(
+            Kind::Unexpected,
+            "http.rs",
+            2,
+            "Nobody told it that the caller decided against recording: the context must be \
+             injected even if the span is not recorded.",
+        )
+        .named(
+            "SECRET",
+            "http.rs",
+            1,
+            "`attributes::of_call` leaves out what gives access; the URL itself doesn't.",
+        )
+        .named(
+            "SPAN",
+            "http.rs",
+            4,
+            "Without an answer there is no status code, but an error it is.",
+        )
         .test("fast", fast)
         .test("slow", slow)
         .test("error", error)

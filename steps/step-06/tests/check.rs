@@ -2,12 +2,41 @@
 
 use std::time::Duration;
 
-use lab::{CALLER_TRACE, Case, Fault, LabConfig, Outcome, Part};
+use lab::{CALLER_TRACE, Case, Fault, Kind, LabConfig, Outcome, Part};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::StatusCode;
 
 fn main() -> std::process::ExitCode {
     lab::check!("06", "Messages out")
+        .chapter("06-messages-out")
+        .otherwise("queue.rs", 2)
+        .todo(Kind::InjectMessage, "queue.rs", 3)
+        .todo(Kind::InjectParent, "queue.rs", 3)
+        .todo(Kind::Inject, "queue.rs", 3)
+        .todo(Kind::Split, "queue.rs", 3)
+        .todo(Kind::Confirm, "queue.rs", 4)
+        .todo(Kind::Status, "queue.rs", 5)
+        .cause(
+            Kind::Unexpected,
+            "queue.rs",
+            3,
+            "Nobody told it that the caller decided against recording: the context must be \
+             injected even if the span is not recorded.",
+        )
+        .named(
+            "HEADER",
+            "queue.rs",
+            1,
+            "Each header is a long string, under the key that the propagator gives; and no \
+             header is added that the propagator doesn't ask for.",
+        )
+        .named(
+            "FAILED",
+            "queue.rs",
+            5,
+            "A message is on its way until the broker has confirmed it: timeout, return and a \
+             lost connection are the span's error.",
+        )
         .test("fast", fast)
         .test("slow", slow)
         .test("error", error)
@@ -74,6 +103,7 @@ fn message(case: &Case) -> Outcome {
     case.expect("MESSAGES", "the number of messages", 1, messages.len())?;
     let headers = messages[0].headers_as_text();
     let recording = lab.finish()?;
+    case.expect_message_context(&messages[0], &recording)?;
     let span = case.the_span("publish signups", &recording)?;
     let expected = format!(
         "traceparent: long string \"00-{}-{}-01\"",
@@ -95,7 +125,7 @@ fn late_confirm(case: &Case) -> Outcome {
     lab.request("GET", "/fast", &[("traceparent", &traceparent)])?;
     lab.fault(Part::Queue, Fault::None);
     let recording = only_the_callers(lab.finish()?);
-    case.expect_duration("publish signups", LATE, &recording)
+    case.expect_confirm_covered(&recording, LATE)
 }
 
 fn no_confirm(case: &Case) -> Outcome {
@@ -174,7 +204,7 @@ fn expect_failed(case: &Case, recording: &lab::Recording, error_types: &[&str]) 
         0 => "no span `publish signups` with status Error".to_owned(),
         _ => format!("error.type {}", types.join(", ")),
     };
-    Err(case.told("CONFIRM", sentence, &expected, &got).into())
+    Err(case.told("FAILED", sentence, &expected, &got).into())
 }
 
 /// Until a request is answered 200: the connection to the queue is made in the background.

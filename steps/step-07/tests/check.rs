@@ -1,11 +1,57 @@
 //! The check of step 07, Configured from outside.
 
-use lab::{CALLER_SPAN, CALLER_TRACE, Case, Lab, LabConfig, Outcome, Part, Recording};
+use lab::{CALLER_SPAN, CALLER_TRACE, Case, Kind, Lab, LabConfig, Outcome, Part, Recording};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::{Span, Value};
 
 fn main() -> std::process::ExitCode {
     lab::check!("07", "Configured from outside")
+        .chapter("07-configured-from-outside")
+        .otherwise("telemetry.rs", 4)
+        .named(
+            "EXPORTER",
+            "telemetry.rs",
+            4,
+            "The exporters are fixed in the code.",
+        )
+        .named("NAME", "telemetry.rs", 3, "The name is fixed in the code.")
+        .named(
+            "RESOURCE",
+            "telemetry.rs",
+            3,
+            "The resource is made in the code alone.",
+        )
+        .named(
+            "PROPAGATORS",
+            "telemetry.rs",
+            1,
+            "The propagator is fixed in the code, or set too late.",
+        )
+        .named(
+            "BAGGAGE",
+            "telemetry.rs",
+            1,
+            "The propagator is fixed in the code, or set too late.",
+        )
+        .named(
+            "PROTOCOL",
+            "telemetry.rs",
+            5,
+            "The builder pins the protocol.",
+        )
+        .named(
+            "TLS",
+            "telemetry.rs",
+            5,
+            "The exporter's client trusts the system's authorities only.",
+        )
+        .named("CONFIG", "telemetry.rs", 2, "A variable isn't read.")
+        .cause(
+            Kind::Unexpected,
+            "telemetry.rs",
+            2,
+            "OTEL_SDK_DISABLED isn't read.",
+        )
         .test("fast", fast)
         .test("error", error)
         .test("caller", caller)
