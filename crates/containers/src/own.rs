@@ -272,7 +272,7 @@ impl OwnRabbitMq {
 /// A PostgreSQL of one test's own.
 #[derive(Debug)]
 pub struct Postgres {
-    _own: Own,
+    own: Own,
     address: SocketAddr,
 }
 
@@ -293,7 +293,7 @@ impl Postgres {
             })
             .await?;
             let address = own.port(POSTGRES).await?;
-            let this = Self { _own: own, address };
+            let this = Self { own, address };
             this.ready().await?;
             Ok(this)
         })
@@ -314,14 +314,14 @@ impl Postgres {
             };
             if began.elapsed() > READY_DEADLINE {
                 let reason = format!("no answer within {READY_DEADLINE:?}: {reason}");
-                return Err(self._own.failed(reason));
+                return Err(self.own.failed(reason));
             }
-            match self._own.docker.find(&self._own.name).await? {
+            match self.own.docker.find(&self.own.name).await? {
                 Some(found) if found.is_running() => {}
                 _ => {
-                    let last = self._own.docker.last_line(&self._own.name).await;
+                    let last = self.own.docker.last_line(&self.own.name).await;
                     let reason = format!("it ended; its last line: {last}");
-                    return Err(self._own.failed(reason));
+                    return Err(self.own.failed(reason));
                 }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -331,6 +331,24 @@ impl Postgres {
     /// Where it answers.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Executes one statement in the database `workbook`. Blocks, and must not be called
+    /// from asynchronous code.
+    ///
+    /// # Errors
+    /// If PostgreSQL doesn't answer or refuses it.
+    pub fn execute(&self, statement: &'static str) -> Result<(), Error> {
+        runtime::block_on(async {
+            let executed = async {
+                let mut connection = PgConnection::connect(&self.url()).await?;
+                sqlx::query(statement).execute(&mut connection).await?;
+                connection.close().await
+            };
+            executed
+                .await
+                .map_err(|error| self.own.failed(cause(&error)))
+        })
     }
 
     /// Its URL, with the database `workbook`.
