@@ -47,10 +47,41 @@ pub(crate) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    one_line(&cause.to_string())
+    let told = one_line(&cause.to_string());
+    // What the clients put before it, and is no source of its own.
+    let told = told
+        .strip_prefix("failed to initialize a docker client: ")
+        .unwrap_or(&told);
+    match told.split_once("Docker responded with status code ") {
+        Some((_, answer)) => answer.split_once(": ").map_or(told, |(_, said)| said),
+        None => told,
+    }
+    .to_owned()
 }
 
 /// `text` on one line.
 pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_clients_put_before_it_is_left_out() {
+        for (told, expected) in [
+            ("Connection refused", "Connection refused"),
+            (
+                "failed to initialize a docker client: Socket not found: /nowhere",
+                "Socket not found: /nowhere",
+            ),
+            (
+                "failed to start a container: Docker responded with status code 500: port: taken\n",
+                "port: taken",
+            ),
+        ] {
+            assert_eq!(cause(&io::Error::other(told)), expected);
+        }
+    }
 }
