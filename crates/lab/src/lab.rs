@@ -566,6 +566,14 @@ impl Lab {
         addresses
     }
 
+    /// Starts `future` on the lab's runtime, where it ends with the lab.
+    pub(crate) fn spawn_task<F>(&self, future: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.runtime.spawn(future)
+    }
+
     /// Runs `future` on the lab's runtime.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)

@@ -56,7 +56,7 @@ impl Witness {
         let seen = Arc::new(Mutex::default());
         let (stop, stopping) = watch::channel(false);
         let all = Arc::clone(&seen);
-        let task = lab.block_on(async move { tokio::spawn(run(url, all, stopping)) });
+        let task = lab.spawn_task(run(url, all, stopping));
         Ok(Self { seen, stop, task })
     }
 

@@ -1,8 +1,12 @@
 //! The `cargo workbook` command.
 
 mod build;
+mod dev;
 mod docker;
+mod patch;
+mod reset;
 mod run;
+mod starter;
 mod step;
 mod terminal;
 mod trace;
@@ -38,7 +42,8 @@ off.
 Examples:
   cargo workbook run                       try the system with curl or a browser
   cargo workbook trace solution-01 /fast   one request and its traces
-  cargo workbook trace 1 /fast --without tier2")]
+  cargo workbook trace 1 /fast --without tier2
+  cargo workbook reset 1                   your step 01 back to its start")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -69,6 +74,8 @@ enum Command {
     Pull,
     /// Removes the RabbitMQ that runs in Docker
     Stop,
+    Reset(reset::Reset),
+    Dev(dev::Dev),
 }
 
 /// A part that can be left out.
@@ -110,21 +117,21 @@ fn main() -> ExitCode {
 
 impl Command {
     fn run(self) -> Result<ExitCode, Error> {
-        let step = match &self {
-            Self::Run {
-                step: Some(step), ..
-            }
-            | Self::Trace { step, .. } => step.clone(),
-            Self::Run { step: None, .. } => Step::last_solution()?,
-            Self::Pull => return docker::pull(),
-            Self::Stop => return docker::stop(),
-        };
-        let program = prepared(&step)?;
         match self {
-            Self::Run { port, .. } => run::run(&step, &program, port),
-            Self::Trace { path, without, .. } => {
-                trace::trace(&step, &program, &path, without.into_iter().map(Part::from))
+            Self::Run { step, port } => {
+                let step = step.map_or_else(Step::last_solution, Ok)?;
+                run::run(&step, &prepared(&step)?, port)
             }
+            Self::Trace {
+                step,
+                path,
+                without,
+            } => {
+                let without = without.into_iter().map(Part::from);
+                trace::trace(&step, &prepared(&step)?, &path, without)
+            }
+            Self::Reset(reset) => reset.run(),
+            Self::Dev(dev) => dev.run(),
             Self::Pull => docker::pull(),
             Self::Stop => docker::stop(),
         }
@@ -161,4 +168,19 @@ enum Error {
     DoesNotCompile(String),
     #[error("cargo built no program for {0}")]
     NoProgram(String),
+    #[error(transparent)]
+    Starter(#[from] starter::StarterError),
+    #[error(
+        "{0} is the finished code: `reset` takes a step; `git checkout solutions` restores these"
+    )]
+    NotAStep(String),
+    #[error("`reset` asks first, and here is nobody to answer: add --yes")]
+    NobodyToAsk,
+    #[error("it did not end within {0:?}")]
+    TooLong(std::time::Duration),
+    #[error("{error}; the step is half reset, all that it was is kept in {kept}")]
+    HalfReset {
+        error: starter::StarterError,
+        kept: String,
+    },
 }
