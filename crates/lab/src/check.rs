@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use containers::trials;
 use libtest_mimic::{Arguments, Failed, Trial};
 use otlp::{Expected, Internal, Order, Rules, SpanKind};
 
@@ -103,6 +104,12 @@ impl From<LabError> for Failure {
     }
 }
 
+impl From<containers::Error> for Failure {
+    fn from(error: containers::Error) -> Self {
+        Self::Lab(error.into())
+    }
+}
+
 /// One test of a check.
 pub type Test = fn(&Case) -> Outcome;
 
@@ -111,6 +118,7 @@ pub struct Check {
     title: &'static str,
     guide: Guide,
     tests: Vec<(&'static str, Test)>,
+    with_docker: Vec<(&'static str, Test)>,
 }
 
 impl Check {
@@ -120,6 +128,7 @@ impl Check {
             title,
             guide: Guide::new(step, home),
             tests: Vec::new(),
+            with_docker: Vec::new(),
         }
     }
 
@@ -197,6 +206,14 @@ impl Check {
         self
     }
 
+    /// Adds tests that need RabbitMQ in Docker, whatever broker the labs have: they run
+    /// if WORKBOOK_BROKER is `docker`, and are listed as ignored if not.
+    #[must_use]
+    pub fn with_docker(mut self, tests: impl IntoIterator<Item = (&'static str, Test)>) -> Self {
+        self.with_docker.extend(tests);
+        self
+    }
+
     /// Runs those tests that the command line asks for, as `cargo test` would, and
     /// tells what they found. 0 if all passed, 101 if not, 2 if the surroundings
     /// can't be used.
@@ -204,7 +221,7 @@ impl Check {
         let mut arguments = Arguments::from_args();
         // Tests wait for each other's processes more than they compute.
         arguments.test_threads.get_or_insert(TEST_THREADS);
-        match self.prepare() {
+        match self.prepare(&arguments) {
             Ok(case) => self.run_with(&arguments, case),
             Err(error) => {
                 eprintln!("step {}: {error}", self.guide.step);
@@ -222,9 +239,19 @@ impl Check {
         self.case(None)
     }
 
-    fn prepare(&self) -> Result<Case, LabError> {
+    fn prepare(&self, arguments: &Arguments) -> Result<Case, LabError> {
         environment::clean(&[])?;
-        self.case(Program::from_env()?)
+        let case = self.case(Program::from_env()?)?;
+        if self.runs_something(arguments) {
+            case.config.broker.prepare()?;
+        }
+        Ok(case)
+    }
+
+    /// Whether a broker is worth its start: not to name tests, nor to leave them out.
+    fn runs_something(&self, arguments: &Arguments) -> bool {
+        let ignored_too = arguments.ignored || arguments.include_ignored;
+        !arguments.list && (!self.tests.is_empty() || ignored_too || trials::wanted())
     }
 
     fn case(&self, program: Option<Program>) -> Result<Case, LabError> {
@@ -246,16 +273,21 @@ impl Check {
     fn run_with(self, arguments: &Arguments, case: Case) -> ExitCode {
         if !arguments.list {
             println!("\nstep {}  {}", self.guide.step, self.title);
+        }
+        if self.runs_something(arguments) {
             println!("{}", case.config.broker.describe());
+        } else if !arguments.list {
+            println!("{}", trials::NOT_RUN);
         }
         let (shown, extras) = (case.shown.clone(), case.extras.clone());
         let told = Told::default();
-        let trials = self
-            .tests
-            .into_iter()
-            .map(|(name, test)| {
+        let tests = self.tests.into_iter().map(|test| (test, false));
+        let with_docker = self.with_docker.into_iter().map(|test| (test, true));
+        let trials = tests
+            .chain(with_docker)
+            .map(|((name, test), with_docker)| {
                 let (case, told) = (case.clone(), told.clone());
-                Trial::test(name, move || {
+                let trial = Trial::test(name, move || {
                     test(&case).map_err(|failure| match failure {
                         Failure::Diagnosis(diagnosis) => Failed::from(told.tell(name, &diagnosis)),
                         Failure::Lab(error) => Failed::from(format!(
@@ -264,7 +296,8 @@ impl Check {
                             case.guide.step
                         )),
                     })
-                })
+                });
+                trial.with_ignored_flag(with_docker && !trials::wanted())
             })
             .collect();
         let conclusion = libtest_mimic::run(arguments, trials);

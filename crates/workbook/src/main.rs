@@ -2,6 +2,7 @@
 
 mod build;
 mod dev;
+mod docker;
 mod hint;
 mod patch;
 mod reset;
@@ -33,9 +34,11 @@ const EXIT_ENVIRONMENT: u8 = 2;
 STEP is `1`, `01` or `step-01` for your own code in steps/, and `solution-01`
 for the finished one in solutions/.
 
-Nothing needs Docker or an account: broker, database and trace receiver run
-inside this command. WORKBOOK_BROKER=url and WORKBOOK_AMQP_URL use a RabbitMQ
-that runs already. NO_COLOR=1 switches colours off.
+Nothing needs Docker or an account: database and trace receiver run inside this
+command, and so does a broker where Docker doesn't answer. Where it does, RabbitMQ
+is started in it, once for all runs. WORKBOOK_BROKER=docker|embedded|url decides
+otherwise; url uses the RabbitMQ at WORKBOOK_AMQP_URL. NO_COLOR=1 switches colours
+off.
 
 Examples:
   cargo workbook run                       try the system with curl or a browser
@@ -70,6 +73,10 @@ enum Command {
         without: Vec<Without>,
     },
     Hint(hint::Hint),
+    /// Fetches the image of RabbitMQ, so that no check has to wait for it
+    Pull,
+    /// Removes the RabbitMQ that runs in Docker
+    Stop,
     Reset(reset::Reset),
     Dev(dev::Dev),
 }
@@ -129,6 +136,8 @@ impl Command {
             Self::Hint(hint) => hint.run(),
             Self::Reset(reset) => reset.run(),
             Self::Dev(dev) => dev.run(),
+            Self::Pull => docker::pull(),
+            Self::Stop => docker::stop(),
         }
     }
 }
@@ -151,6 +160,8 @@ fn prepared(step: &Step) -> Result<OsString, Error> {
 enum Error {
     #[error(transparent)]
     Lab(#[from] LabError),
+    #[error(transparent)]
+    Docker(#[from] containers::Error),
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error("there is no {0}; there are {1}")]
