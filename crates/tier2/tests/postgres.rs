@@ -33,13 +33,14 @@ impl Collected {
     async fn take_two(&self) -> [SpanData; 2] {
         let began = Instant::now();
         loop {
-            let mut spans = self.0.lock().expect("no test panics in it");
-            if spans.len() == 2 {
-                let spans = std::mem::take(&mut *spans);
-                return spans.try_into().expect("it is two");
+            {
+                let mut spans = self.0.lock().expect("no test panics in it");
+                if spans.len() == 2 {
+                    let spans = std::mem::take(&mut *spans);
+                    return spans.try_into().expect("it is two");
+                }
+                assert!(began.elapsed() < DEADLINE, "{spans:#?}");
             }
-            assert!(began.elapsed() < DEADLINE, "{spans:#?}");
-            drop(spans);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
