@@ -15,8 +15,8 @@ use crate::state::{ChannelKey, ConnectionId, QueueId, State};
 /// `basic.publish`, the method that content belongs to.
 const PUBLISH: (u16, u16) = (CLASS_BASIC, 40);
 
-/// How many messages of the largest size a connection may have begun and not
-/// finished. Clients finish one before they begin the next on the same channel, and
+/// How many messages of the largest size, each with a frame of properties, a
+/// connection may have begun and not finished. Clients finish one before they begin the next on the same channel, and
 /// nearly all do so over all channels.
 const UNFINISHED_MESSAGES: u64 = 4;
 
@@ -97,12 +97,25 @@ impl Channel {
         self.consumers.values().map(|c| c.queue).collect()
     }
 
-    /// Drops a message that is not complete; returns how many bytes had come.
-    pub(crate) fn abandon_content(&mut self) -> u64 {
-        match self.content.take() {
-            Some(Content::Body { body, .. }) => body.len() as u64,
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Bytes of a message whose last frame has not come yet, with its properties.
+    pub(crate) fn unfinished_bytes(&self) -> u64 {
+        match &self.content {
+            Some(Content::Body {
+                properties, body, ..
+            }) => (properties.len() + body.len()) as u64,
             _ => 0,
         }
+    }
+
+    /// Drops a message that is not complete; returns how many bytes had come.
+    pub(crate) fn abandon_content(&mut self) -> u64 {
+        let bytes = self.unfinished_bytes();
+        self.content = None;
+        bytes
     }
 }
 
@@ -374,12 +387,14 @@ impl State {
         let Some(Content::Published(publish)) = channel.content.take() else {
             return Ok(());
         };
+        let bytes = header.raw_properties.len() as u64;
         channel.content = Some(Content::Body {
             publish,
             properties: header.raw_properties,
             size: header.body_size,
             body: Vec::new(),
         });
+        self.count_unfinished(key, bytes)?;
         self.finish_content(key)
     }
 
@@ -394,19 +409,25 @@ impl State {
             }
             body.extend_from_slice(bytes);
         }
-        let limit = self
-            .config
-            .max_message_bytes
+        self.count_unfinished(key, bytes.len() as u64)?;
+        self.finish_content(key)
+    }
+
+    /// Accounts for bytes of a message that may not be complete.
+    fn count_unfinished(&mut self, key: ChannelKey, bytes: u64) -> Result<(), Fault> {
+        let largest = self.config.max_message_bytes;
+        let limit = largest
+            .saturating_add(self.config.frame_max.into())
             .saturating_mul(UNFINISHED_MESSAGES);
         let connection = self.connection(key.connection)?;
-        connection.unfinished_bytes += bytes.len() as u64;
+        connection.unfinished_bytes += bytes;
         if connection.unfinished_bytes > limit {
             return Err(Fault::new(
                 Code::ResourceError,
                 "too many messages begun and not finished",
             ));
         }
-        self.finish_content(key)
+        Ok(())
     }
 
     /// Routes the message if it is complete.
@@ -419,8 +440,9 @@ impl State {
                 size,
                 body,
             }) if body.len() as u64 == size => {
+                let bytes = properties.len() as u64 + size;
                 let connection = self.connection(key.connection)?;
-                connection.unfinished_bytes = connection.unfinished_bytes.saturating_sub(size);
+                connection.unfinished_bytes = connection.unfinished_bytes.saturating_sub(bytes);
                 self.route(
                     key,
                     Published {

@@ -65,7 +65,7 @@ pub(crate) struct Connection {
     pub(crate) blocked: bool,
     /// Whether a delivery was held back since the outbox was full.
     pub(crate) held_back: bool,
-    /// Bytes of messages whose last frame has not come yet.
+    /// Bytes of messages whose last frame has not come yet, with their properties.
     pub(crate) unfinished_bytes: u64,
 }
 

@@ -62,15 +62,38 @@ pub(crate) struct ContentHeader {
     pub(crate) raw_properties: Bytes,
 }
 
+/// Why there is no frame where one should be: a fault of the connection.
+#[derive(Debug)]
+pub(crate) enum Unreadable {
+    /// The framing is broken: where the next frame begins can't be told.
+    Framing(Fault),
+    /// The frame was taken, and what it holds can't be read.
+    Payload(Fault),
+}
+
 /// Takes the first complete frame out of `input`.
 ///
 /// Returns `None` while it is incomplete. A complete frame has at most `frame_max`
 /// bytes, so no more than that ever waits in `input`.
 ///
 /// # Errors
-/// A fault of the connection: `FRAME_ERROR` for bad framing, `SYNTAX_ERROR` or
-/// `COMMAND_INVALID` for a payload that can't be read.
-pub(crate) fn take_frame(input: &mut BytesMut, frame_max: u32) -> Result<Option<Frame>, Fault> {
+/// `FRAME_ERROR` for bad framing; for a payload that can't be read mostly
+/// `SYNTAX_ERROR` or `COMMAND_INVALID`.
+pub(crate) fn take_frame(
+    input: &mut BytesMut,
+    frame_max: u32,
+) -> Result<Option<Frame>, Unreadable> {
+    let Some((kind, channel, payload)) =
+        take_payload(input, frame_max).map_err(Unreadable::Framing)?
+    else {
+        return Ok(None);
+    };
+    let payload = read_payload(kind, payload).map_err(Unreadable::Payload)?;
+    Ok(Some(Frame { channel, payload }))
+}
+
+/// Takes type, channel and payload of a complete frame.
+fn take_payload(input: &mut BytesMut, frame_max: u32) -> Result<Option<(u8, u16, Bytes)>, Fault> {
     let Some(&kind) = input.first() else {
         return Ok(None);
     };
@@ -104,20 +127,20 @@ pub(crate) fn take_frame(input: &mut BytesMut, frame_max: u32) -> Result<Option<
             format_args!("type {kind}, invalid_frame_end_marker: {end}"),
         ));
     }
-    let payload = frame.slice(7..7 + size);
-    let payload = match kind {
-        TYPE_METHOD => Payload::Method(Box::new(read_method(&payload)?)),
-        TYPE_HEADER => Payload::Header(Box::new(read_header(&payload)?)),
-        TYPE_BODY => Payload::Body(payload),
-        _ if payload.is_empty() => Payload::Heartbeat,
-        _ => {
-            return Err(Fault::new(
-                Code::FrameError,
-                "a heartbeat frame has no payload",
-            ));
-        }
-    };
-    Ok(Some(Frame { channel, payload }))
+    Ok(Some((kind, channel, frame.slice(7..7 + size))))
+}
+
+fn read_payload(kind: u8, payload: Bytes) -> Result<Payload, Fault> {
+    match kind {
+        TYPE_METHOD => Ok(Payload::Method(Box::new(read_method(&payload)?))),
+        TYPE_HEADER => Ok(Payload::Header(Box::new(read_header(&payload)?))),
+        TYPE_BODY => Ok(Payload::Body(payload)),
+        _ if payload.is_empty() => Ok(Payload::Heartbeat),
+        _ => Err(Fault::new(
+            Code::FrameError,
+            "a heartbeat frame has no payload",
+        )),
+    }
 }
 
 fn read_method(payload: &[u8]) -> Result<AMQPClass, Fault> {

@@ -38,10 +38,11 @@
 //!   get the messages meanwhile. One message may go beyond the limit.
 //! - **Messages** larger than [`Config::max_message_bytes`] close their channel with
 //!   406, as in RabbitMQ since 3.8, as soon as their content header announces them.
-//!   A connection may have begun, and not finished, messages of four times that size
-//!   (506).
+//!   A connection may have begun, and not finished, four messages of that size, each
+//!   with a frame of properties (506).
 //! - **Tables** may be nested 64 deep (502).
 
+mod audit;
 mod channel;
 mod connection;
 mod error;

@@ -118,6 +118,12 @@ impl Queue {
         title(&self.vhost, &self.name)
     }
 
+    /// Whether the messages that wait are in the order in which they came.
+    pub(crate) fn is_in_order(&self) -> bool {
+        let positions = || self.ready.iter().map(|message| message.position);
+        positions().is_sorted_by(|a, b| a < b) && positions().all(|at| at < self.next_position)
+    }
+
     /// Appends a new message.
     pub(crate) fn push(&mut self, message: Arc<Message>) {
         self.counters.published += 1;

@@ -140,6 +140,11 @@ impl State {
 
     // ---- memory ----
 
+    /// What the messages take that are in a queue or unacknowledged.
+    pub(crate) fn queue_bytes(&self) -> u64 {
+        self.queue_bytes
+    }
+
     /// Whether publishers have to wait.
     pub(crate) fn is_full(&self) -> bool {
         self.queue_bytes > self.config.max_queue_bytes

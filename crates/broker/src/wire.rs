@@ -11,9 +11,11 @@ use tokio::sync::{Notify, watch};
 
 use crate::connection::Phase;
 use crate::error::Fault;
-use crate::frames::{self, PROTOCOL_HEADER};
+use crate::frames::{self, PROTOCOL_HEADER, Unreadable};
 use crate::state::{ConnectionId, Shared};
 use crate::{Config, QueueStats};
+
+pub use crate::audit::Holdings;
 
 /// A broker without sockets: the state that its sessions share.
 #[derive(Clone)]
@@ -38,6 +40,15 @@ impl Engine {
     #[must_use]
     pub fn queue(&self, vhost: &str, name: &str) -> Option<QueueStats> {
         self.0.stats(vhost, name)
+    }
+
+    /// Counts anew what the broker holds, and checks that its state agrees with
+    /// itself: for tests. It takes time in proportion to the state.
+    ///
+    /// # Errors
+    /// The first disagreement, in words: a defect of the broker.
+    pub fn audit(&self) -> Result<Holdings, String> {
+        self.0.lock().audit()
     }
 }
 
@@ -140,14 +151,15 @@ impl Session {
                 _ => match frames::take_frame(&mut self.input, frame_max) {
                     Ok(None) => return handled,
                     Ok(Some(frame)) => state.handle_frame(self.id, frame),
-                    Err(Fault { code, text }) => {
-                        // What follows can't be told from the damage.
-                        self.input.clear();
-                        if phase == Phase::Closing {
-                            state.lose_connection(self.id);
-                        } else {
-                            state.close_connection(self.id, code.number(), &text, (0, 0));
-                        }
+                    // As all but the answer to the broker's close.
+                    Err(Unreadable::Payload(_)) if phase == Phase::Closing => {}
+                    Err(Unreadable::Payload(Fault { code, text })) => {
+                        state.close_connection(self.id, code.number(), &text, (0, 0));
+                    }
+                    Err(Unreadable::Framing(Fault { code, text })) => {
+                        // What follows can't be told from the damage, an answer neither.
+                        state.close_connection(self.id, code.number(), &text, (0, 0));
+                        state.lose_connection(self.id);
                     }
                 },
             }

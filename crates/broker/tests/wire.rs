@@ -359,12 +359,65 @@ fn broken_framing_is_501() {
         &too_large,
         &one_too_large,
         &[9],
-        &raw(8, 0, b"x"),
         b"AMQP\x00\x00\x09\x01",
     ] {
         let mut session = opened(&engine());
         session.receive(bytes);
-        assert_closed(&mut session, 501);
+        let frames = output(&mut session);
+        assert!(
+            matches!(
+                &frames[..],
+                [AMQPFrame::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)))]
+                    if close.reply_code == 501
+            ),
+            "{frames:?}"
+        );
+        // Where an answer would begin can't be told.
+        assert!(session.is_finished());
+    }
+}
+
+#[test]
+fn a_heartbeat_with_a_payload_is_501() {
+    let mut session = opened(&engine());
+    session.receive(&raw(8, 0, b"x"));
+    assert_closed(&mut session, 501);
+}
+
+/// A client has often sent more when it learns that it broke a rule. How TCP cuts
+/// that must not matter to how the connection ends.
+#[test]
+fn portions_make_no_difference_to_the_end() {
+    let close_ok = connection::AMQPMethod::CloseOk(connection::CloseOk {});
+    let close_ok = method(0, AMQPClass::Connection(close_ok));
+    let rubbish = raw(1, 1, &[0, 20]);
+    let mut wrong_end = channel_open(2);
+    *wrong_end.last_mut().unwrap() = 0;
+    for (what, bytes, code) in [
+        ("a method cut short", rubbish.clone(), 502),
+        ("an unknown method", raw(1, 1, &[0, 60, 0, 99]), 503),
+        ("a heartbeat with a payload", raw(8, 0, b"x"), 501),
+        ("two of them", [rubbish.clone(), rubbish].concat(), 502),
+        ("broken framing", wrong_end, 501),
+    ] {
+        let bytes = [bytes, declare(1, "on its way"), close_ok.clone()].concat();
+        for portion in [1, 3, 7, 20, bytes.len()] {
+            let mut session = opened(&engine());
+            let mut frames = Vec::new();
+            for bytes in bytes.chunks(portion) {
+                session.receive(bytes);
+                frames.extend(output(&mut session));
+            }
+            assert!(
+                matches!(
+                    &frames[..],
+                    [AMQPFrame::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)))]
+                        if close.reply_code == code
+                ),
+                "{what} in portions of {portion}: {frames:?}"
+            );
+            assert!(session.is_finished(), "{what} in portions of {portion}");
+        }
     }
 }
 
@@ -545,10 +598,36 @@ fn messages_begun_and_not_finished_are_limited() {
         session.receive(&raw(3, channel, &body));
         session.receive(&raw(3, channel, &body));
         if output(&mut session).len() > 1 {
-            // Four messages of the largest size, 10 000 bytes.
-            assert_eq!(channel, 2 + 4);
+            // Four messages of the largest size, 10 000 bytes, with frames of properties.
+            assert_eq!(channel, 2 + 4 * (10_000 + 4096) / 8178);
             return;
         }
+    }
+    panic!("no limit");
+}
+
+/// Properties wait with their message, and may take as much as a body.
+#[test]
+fn properties_of_unfinished_messages_are_limited_too() {
+    let mut table = vec![1, b'k', b'S', 0, 0, 0x0F, 0];
+    table.resize(7 + 0x0F00, b'x');
+    let mut properties = vec![0b0010_0000, 0];
+    properties.extend_from_slice(&(table.len() as u32).to_be_bytes());
+    properties.extend_from_slice(&table);
+
+    let engine = engine();
+    let mut session = opened(&engine);
+    for channel in 2..100 {
+        session.receive(&channel_open(channel));
+        session.receive(&publish(channel, "q"));
+        session.receive(&header(channel, 60, 1, &properties));
+        if output(&mut session).len() > 1 {
+            // Four messages of 10 000 bytes, each with a frame of properties.
+            assert_eq!(channel, 2 + 4 * (10_000 + 4096) / 3853);
+            return;
+        }
+        let held = engine.audit().unwrap().unfinished_bytes;
+        assert_eq!(held, (u64::from(channel) - 1) * 3853);
     }
     panic!("no limit");
 }
@@ -794,6 +873,9 @@ fn random_bytes_never_break_the_broker() {
             }
             rest = later;
         }
+        engine.audit().unwrap();
+        drop(session);
+        assert_eq!(engine.audit().unwrap().connections, 0, "case {case}");
     }
     // It still does its work.
     let mut session = opened(&engine);
@@ -813,8 +895,10 @@ fn mutated_conversations_never_break_the_broker() {
         for frame in frames_in {
             session.receive(&frame);
             frames(&session.take_output());
+            engine.audit().unwrap();
         }
         drop(session);
+        engine.audit().unwrap();
         // Nothing is left behind with a connection that is gone.
         if let Some(stats) = engine.queue("/", "q") {
             assert_eq!((stats.unacked, stats.consumers), (0, 0), "case {case}");

@@ -3,10 +3,12 @@
 use std::{
     fs::File,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use broker::Broker;
+use containers::{Image, RabbitMq, Vhost};
 use lapin::{
     Channel, Connection, ConnectionProperties,
     options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions},
@@ -25,21 +27,29 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Which broker to use: WORKBOOK_BROKER.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BrokerChoice {
+    /// Unset: as `docker` if Docker answers and the image is here or can be fetched,
+    /// else as `embedded`.
+    Automatic,
     /// `embedded`: the in-process broker of this workbook, one for each lab.
     Embedded,
+    /// `docker`: RabbitMQ in a container that all runs on this machine share, with a
+    /// virtual host for each lab. WORKBOOK_RABBITMQ_IMAGE names its image.
+    Docker,
     /// `url`: a broker that runs already, WORKBOOK_AMQP_URL. Its queue `signups`
     /// is purged, and labs that use it wait for each other.
     Url(String),
 }
 
 impl BrokerChoice {
-    /// Reads WORKBOOK_BROKER and, for `url`, WORKBOOK_AMQP_URL. Unset is `embedded`.
+    /// Reads WORKBOOK_BROKER and, for `url`, WORKBOOK_AMQP_URL. Nothing is started yet.
     ///
     /// # Errors
-    /// If one of them can't be used.
+    /// If one of them, or WORKBOOK_RABBITMQ_IMAGE, can't be used.
     pub fn from_env() -> Result<Self, LabError> {
-        match variable("WORKBOOK_BROKER")?.as_deref() {
-            None | Some("embedded") => Ok(Self::Embedded),
+        let choice = match variable("WORKBOOK_BROKER")?.as_deref() {
+            None => Self::Automatic,
+            Some("docker") => Self::Docker,
+            Some("embedded") => return Ok(Self::Embedded),
             Some("url") => {
                 let url = variable("WORKBOOK_AMQP_URL")?.unwrap_or_default();
                 // Not amqps: the forwarder in front has another name than the
@@ -51,18 +61,48 @@ impl BrokerChoice {
                         must_be: "an AMQP URL, such as amqp://user:password@host:5672/%2f",
                     });
                 }
-                Ok(Self::Url(url))
+                return Ok(Self::Url(url));
             }
-            Some(_) => Err(LabError::Variable {
-                name: "WORKBOOK_BROKER",
-                must_be: "embedded or url",
-            }),
+            Some(_) => {
+                return Err(LabError::Variable {
+                    name: "WORKBOOK_BROKER",
+                    must_be: "docker, embedded or url",
+                });
+            }
+        };
+        Image::rabbitmq()?;
+        Ok(choice)
+    }
+
+    /// Sees that the broker is there, where it takes its time: the container is
+    /// started. Once in each process, on the first call or the first lab; says on
+    /// stderr what it waits for. Blocks, and must not be called from asynchronous code.
+    ///
+    /// # Errors
+    /// If it is [`BrokerChoice::Docker`] and can't be had: why, in one sentence.
+    pub fn prepare(&self) -> Result<(), LabError> {
+        match self {
+            Self::Automatic => {
+                let _ = shared();
+                Ok(())
+            }
+            Self::Docker => shared().map(drop),
+            Self::Embedded | Self::Url(_) => Ok(()),
         }
     }
 
-    /// The choice in one line, for people. It names no password.
+    /// The choice in one line, for people. It names no password. Like
+    /// [`BrokerChoice::prepare`], it may take its time on the first call.
     pub fn describe(&self) -> String {
         match self {
+            Self::Automatic | Self::Docker => match (shared(), Image::rabbitmq()) {
+                (Ok(_), Ok(image)) => format!("broker: RabbitMQ in Docker ({image})"),
+                (Err(error), _) if *self == Self::Automatic => {
+                    format!("broker: embedded ({})", reason(error))
+                }
+                (Err(error), _) => format!("broker: none ({})", reason(error)),
+                (_, Err(error)) => format!("broker: none ({error})"),
+            },
             Self::Embedded => "broker: embedded (in this process, nothing to install)".to_owned(),
             Self::Url(url) => match url.parse::<AMQPUri>() {
                 Ok(uri) => format!(
@@ -75,10 +115,32 @@ impl BrokerChoice {
     }
 }
 
+/// The shared RabbitMQ, as it was found on the first call, or why there is none.
+fn shared() -> Result<RabbitMq, LabError> {
+    static SHARED: OnceLock<Result<RabbitMq, String>> = OnceLock::new();
+    let shared = SHARED.get_or_init(|| {
+        let say: containers::Say = Arc::new(|line| eprintln!("{line}"));
+        containers::block_on(RabbitMq::shared(say)).map_err(|error| error.to_string())
+    });
+    shared
+        .clone()
+        .map_err(|reason| LabError::part("WORKBOOK_BROKER=docker", reason))
+}
+
+/// Why, without the variable, which nobody has set.
+fn reason(error: LabError) -> String {
+    match error {
+        LabError::Part { reason, .. } => reason,
+        error => error.to_string(),
+    }
+}
+
 /// A broker in use by one lab.
 pub(crate) struct Running {
     uri: AMQPUri,
     embedded: Option<Broker>,
+    /// Deleted when the lab ends.
+    _vhost: Option<Vhost>,
     /// Held as long as the lab uses a broker that others may use, too.
     _lock: Option<File>,
 }
@@ -86,20 +148,24 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn start(choice: &BrokerChoice) -> Result<Self, LabError> {
         match choice {
-            BrokerChoice::Embedded => {
-                let broker = Broker::start(broker::Config::default()).await?;
-                let uri = parse(&broker.uri())?;
-                Ok(Self {
-                    uri,
-                    embedded: Some(broker),
-                    _lock: None,
-                })
+            BrokerChoice::Automatic | BrokerChoice::Docker => {
+                // It blocks, for the first lab even long.
+                let shared = tokio::task::spawn_blocking(shared)
+                    .await
+                    .map_err(|error| LabError::part("the broker", error))?;
+                match shared {
+                    Ok(rabbitmq) => Self::in_vhost(&rabbitmq).await,
+                    Err(_) if *choice == BrokerChoice::Automatic => Self::embed().await,
+                    Err(error) => Err(error),
+                }
             }
+            BrokerChoice::Embedded => Self::embed().await,
             BrokerChoice::Url(url) => {
                 let lock = lock(url).await?;
                 let running = Self {
                     uri: parse(url)?,
                     embedded: None,
+                    _vhost: None,
                     _lock: Some(lock),
                 };
                 let (connection, channel) = running.channel().await?;
@@ -112,6 +178,26 @@ impl Running {
                 Ok(running)
             }
         }
+    }
+
+    async fn embed() -> Result<Self, LabError> {
+        let broker = Broker::start(broker::Config::default()).await?;
+        Ok(Self {
+            uri: parse(&broker.uri())?,
+            embedded: Some(broker),
+            _vhost: None,
+            _lock: None,
+        })
+    }
+
+    async fn in_vhost(rabbitmq: &RabbitMq) -> Result<Self, LabError> {
+        let vhost = rabbitmq.vhost().await?;
+        Ok(Self {
+            uri: parse(&vhost.uri())?,
+            embedded: None,
+            _vhost: Some(vhost),
+            _lock: None,
+        })
     }
 
     /// `host:port`, for a forwarder.

@@ -34,6 +34,8 @@ pub enum Kind {
     InjectMessage,
     /// A span is under another one than expected.
     Parent,
+    /// A span names a parent that did not come.
+    Orphan,
     /// A span, with all under it, is in a trace of its own.
     Split,
     /// A span has another status.
@@ -76,6 +78,7 @@ impl Kind {
             Self::InjectParent => "INJECT-PARENT",
             Self::InjectMessage => "INJECT-MESSAGE",
             Self::Parent => "PARENT",
+            Self::Orphan => "ORPHAN",
             Self::Split => "SPLIT",
             Self::Status => "STATUS",
             Self::Service => "SERVICE",
@@ -332,6 +335,11 @@ fn general(about: &About<'_>) -> Option<&'static str> {
             "No `traceparent` is in the message's headers: the context is not injected, or \
              the headers are not given to the publish."
         }
+        (Kind::Orphan, Some(HttpServer)) => {
+            "A `traceparent` was taken that is not valid, or the span of the caller was never \
+             ended."
+        }
+        (Kind::Orphan, _) => "The span above it was never ended, so it was not exported.",
         (Kind::Parent | Kind::Split, Some(HttpServer)) => {
             "The caller's context is not extracted from the request's headers, or not given \
              to the span as its parent."

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use containers::trials;
 use libtest_mimic::{Arguments, Failed, Trial};
 use otlp::{Expected, Internal, Order, Rules, SpanKind};
 
@@ -30,6 +31,10 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many tests run at a time, unless `--test-threads` says otherwise.
 const TEST_THREADS: usize = 6;
+
+/// How long a span that missed its deadline is waited for. The batch processor sends
+/// every 5 s unless told otherwise.
+const LATE: Duration = Duration::from_secs(7);
 
 /// Makes the check of a step:
 ///
@@ -99,6 +104,12 @@ impl From<LabError> for Failure {
     }
 }
 
+impl From<containers::Error> for Failure {
+    fn from(error: containers::Error) -> Self {
+        Self::Lab(error.into())
+    }
+}
+
 /// One test of a check.
 pub type Test = fn(&Case) -> Outcome;
 
@@ -107,6 +118,7 @@ pub struct Check {
     title: &'static str,
     guide: Guide,
     tests: Vec<(&'static str, Test)>,
+    with_docker: Vec<(&'static str, Test)>,
 }
 
 impl Check {
@@ -116,6 +128,7 @@ impl Check {
             title,
             guide: Guide::new(step, home),
             tests: Vec::new(),
+            with_docker: Vec::new(),
         }
     }
 
@@ -193,6 +206,14 @@ impl Check {
         self
     }
 
+    /// Adds tests that need RabbitMQ in Docker, whatever broker the labs have: they run
+    /// if WORKBOOK_BROKER is `docker`, and are listed as ignored if not.
+    #[must_use]
+    pub fn with_docker(mut self, tests: impl IntoIterator<Item = (&'static str, Test)>) -> Self {
+        self.with_docker.extend(tests);
+        self
+    }
+
     /// Runs those tests that the command line asks for, as `cargo test` would, and
     /// tells what they found. 0 if all passed, 101 if not, 2 if the surroundings
     /// can't be used.
@@ -200,7 +221,7 @@ impl Check {
         let mut arguments = Arguments::from_args();
         // Tests wait for each other's processes more than they compute.
         arguments.test_threads.get_or_insert(TEST_THREADS);
-        match self.prepare() {
+        match self.prepare(&arguments) {
             Ok(case) => self.run_with(&arguments, case),
             Err(error) => {
                 eprintln!("step {}: {error}", self.guide.step);
@@ -218,9 +239,19 @@ impl Check {
         self.case(None)
     }
 
-    fn prepare(&self) -> Result<Case, LabError> {
+    fn prepare(&self, arguments: &Arguments) -> Result<Case, LabError> {
         environment::clean(&[])?;
-        self.case(Program::from_env()?)
+        let case = self.case(Program::from_env()?)?;
+        if self.runs_something(arguments) {
+            case.config.broker.prepare()?;
+        }
+        Ok(case)
+    }
+
+    /// Whether a broker is worth its start: not to name tests, nor to leave them out.
+    fn runs_something(&self, arguments: &Arguments) -> bool {
+        let ignored_too = arguments.ignored || arguments.include_ignored;
+        !arguments.list && (!self.tests.is_empty() || ignored_too || trials::wanted())
     }
 
     fn case(&self, program: Option<Program>) -> Result<Case, LabError> {
@@ -235,22 +266,28 @@ impl Check {
                 ..LabConfig::from_env()?
             },
             shown: Arc::default(),
+            extras: Arc::default(),
         })
     }
 
     fn run_with(self, arguments: &Arguments, case: Case) -> ExitCode {
         if !arguments.list {
             println!("\nstep {}  {}", self.guide.step, self.title);
-            println!("{}", case.config.broker.describe());
         }
-        let shown = case.shown.clone();
+        if self.runs_something(arguments) {
+            println!("{}", case.config.broker.describe());
+        } else if !arguments.list {
+            println!("{}", trials::NOT_RUN);
+        }
+        let (shown, extras) = (case.shown.clone(), case.extras.clone());
         let told = Told::default();
-        let trials = self
-            .tests
-            .into_iter()
-            .map(|(name, test)| {
+        let tests = self.tests.into_iter().map(|test| (test, false));
+        let with_docker = self.with_docker.into_iter().map(|test| (test, true));
+        let trials = tests
+            .chain(with_docker)
+            .map(|((name, test), with_docker)| {
                 let (case, told) = (case.clone(), told.clone());
-                Trial::test(name, move || {
+                let trial = Trial::test(name, move || {
                     test(&case).map_err(|failure| match failure {
                         Failure::Diagnosis(diagnosis) => Failed::from(told.tell(name, &diagnosis)),
                         Failure::Lab(error) => Failed::from(format!(
@@ -259,13 +296,19 @@ impl Check {
                             case.guide.step
                         )),
                     })
-                })
+                });
+                trial.with_ignored_flag(with_docker && !trials::wanted())
             })
             .collect();
         let conclusion = libtest_mimic::run(arguments, trials);
         if !conclusion.has_failed() {
             for text in shown.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 println!("{text}");
+            }
+            let extras = extras.lock().unwrap_or_else(PoisonError::into_inner);
+            if !extras.is_empty() {
+                let extras: Vec<&str> = extras.iter().map(String::as_str).collect();
+                println!("accepted as extra: {}", extras.join(", "));
             }
         }
         conclusion.exit_code()
@@ -284,8 +327,7 @@ impl Told {
         if first == test {
             diagnosis.to_string()
         } else {
-            let (sentence, id) = (&diagnosis.sentence, &diagnosis.id);
-            format!("✗ {sentence}  [{id}]\n  told in full by `{first}`\n")
+            format!("{}  told in full by `{first}`\n", diagnosis.title())
         }
     }
 }
@@ -297,6 +339,8 @@ pub struct Case {
     program: Program,
     config: LabConfig,
     shown: Arc<Mutex<Vec<String>>>,
+    /// Attributes and INTERNAL spans that came beyond the snapshots.
+    extras: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Case {
@@ -440,12 +484,12 @@ impl Case {
         let came = findings::compare(&self.guide, name, &expected, recording)
             .map_err(Failure::Diagnosis)?;
         self.expect_conventions(recording)?;
-        self.show_extras(name, &expected, recording);
+        self.note_extras(&expected, recording);
         Ok(came)
     }
 
-    /// Shows, if all tests pass, what the program exported beyond the snapshot.
-    fn show_extras(&self, name: &str, expected: &Expected, recording: &Recording) {
+    /// Notes what the program exported beyond the snapshot: told if all tests pass.
+    fn note_extras(&self, expected: &Expected, recording: &Recording) {
         let contract = StepContract::new(self.step());
         let extras = Rules::new(&contract)
             .internal(internal(expected))
@@ -455,14 +499,12 @@ impl Case {
         let spans = spans.filter(|span| is_subject(span.service()));
         let attributes = extras.attributes.iter();
         let attributes = attributes.filter(|extra| is_subject(&extra.service));
-        let names: BTreeSet<&str> = spans
-            .map(|span| span.name.as_str())
-            .chain(attributes.map(|extra| extra.attribute.key.as_str()))
-            .collect();
-        if !names.is_empty() {
-            let names: Vec<&str> = names.into_iter().collect();
-            self.show(format!("{name}: accepted as extra: {}", names.join(", ")));
-        }
+        let names = spans
+            .map(|span| &span.name)
+            .chain(attributes.map(|extra| &extra.attribute.key))
+            .map(|name| name.chars().filter(|c| !otlp::is_unsafe(*c)).collect());
+        let mut noted = self.extras.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.extend(names);
     }
 
     /// Asserts of all spans of a recording, by the contract's table, that each
@@ -502,11 +544,12 @@ impl Case {
         finding(exported::versions(&self.guide))
     }
 
-    /// Asserts that the program's spans have its `service.name`.
+    /// Asserts that there are spans of the program, and that all have its `service.name`.
     ///
     /// # Errors
     /// The finding.
     pub fn expect_service(&self, recording: &Recording) -> Outcome {
+        self.expect_exported(recording)?;
         finding(exported::service(&self.guide, &recording.spans))
     }
 
@@ -514,20 +557,20 @@ impl Case {
     ///
     /// # Errors
     /// The finding, if it hasn't within `deadline`: that it is late, or that nothing
-    /// came at all. As long again is waited to tell the two apart.
+    /// came at all. Some time more is waited to tell the two apart.
     pub fn expect_span_within(&self, lab: &Lab, name: &str, deadline: Duration) -> Outcome {
         let started = Instant::now();
-        let wait = || {
+        let wait = |deadline| {
             lab.wait_for("the span", deadline, |snapshot| {
                 exported::spans_of_subject(&self.guide, snapshot.spans())
                     .any(|span| span.name == name)
                     .then_some(())
             })
         };
-        if wait().is_ok() {
+        if wait(deadline).is_ok() {
             return Ok(());
         }
-        let came = wait().ok().map(|()| started.elapsed());
+        let came = wait(LATE).ok().map(|()| started.elapsed());
         let recording = lab.recording(None);
         if came.is_none() {
             self.expect_exported(&recording)?;
@@ -541,8 +584,8 @@ impl Case {
         exported::late(&self.guide, name, deadline, came)
     }
 
-    /// Asserts that each PRODUCER span of the program lasted at least `delay`, by which
-    /// the confirm was held back.
+    /// Asserts that the program exported PRODUCER spans, and that each lasted at least
+    /// `delay`, by which the confirm was held back.
     ///
     /// # Errors
     /// The finding.

@@ -614,3 +614,140 @@ impl Contract for StepContract {
                 .any(|(name, from)| *name == event.name && *from <= self.step)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use otlp::{KeyValue, Resource, Status};
+
+    use super::*;
+
+    /// A span with all that the table requires of it without condition.
+    fn span(kind: SpanKind, span_type: SpanType, failed: bool) -> Span {
+        let code = if failed {
+            StatusCode::Error
+        } else {
+            StatusCode::Unset
+        };
+        let service = KeyValue::new(semconv::SERVICE_NAME, "tier1-service");
+        let mut span = Span {
+            kind,
+            status: Status {
+                code,
+                ..Status::default()
+            },
+            resource: Arc::new(Resource {
+                attributes: vec![service],
+                ..Resource::default()
+            }),
+            ..Span::default()
+        };
+        for row in TABLE.iter().filter(|row| row.span == span_type) {
+            if matches!(
+                row.level,
+                Level::Required | Level::ConditionallyRequired(Always)
+            ) {
+                let value = match row.value {
+                    ValueType::Int => Value::Int(1),
+                    _ => Value::from("x"),
+                };
+                span.attributes.push(KeyValue::new(row.attribute, value));
+            }
+        }
+        span
+    }
+
+    fn breaches(step: u8, span: &Span) -> Vec<(String, Breach)> {
+        let violations = StepContract::new(step).violations(std::slice::from_ref(span));
+        let violations = violations.into_iter();
+        violations.map(|v| (v.attribute, v.breach)).collect()
+    }
+
+    fn with(mut span: Span, key: &str, value: impl Into<Value>) -> Span {
+        span.attributes.push(KeyValue::new(key, value));
+        span
+    }
+
+    fn missing(key: &str) -> Vec<(String, Breach)> {
+        vec![(key.to_owned(), Breach::Missing)]
+    }
+
+    #[test]
+    fn each_attribute_has_one_row_for_each_type_of_span() {
+        for (at, row) in TABLE.iter().enumerate() {
+            let again = TABLE[at + 1..]
+                .iter()
+                .any(|other| other.span == row.span && other.attribute == row.attribute);
+            assert!(!again, "{row:?}");
+            assert!(
+                RENAMED.iter().all(|(old, _)| *old != row.attribute),
+                "{row:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn conditions_hold_as_the_conventions_say() {
+        use SpanKind::{Client, Producer, Server};
+        let status = semconv::HTTP_RESPONSE_STATUS_CODE;
+        let server = |failed| span(Server, HttpServer, failed);
+        assert_eq!(breaches(4, &server(false)), missing(status));
+        let answered = with(server(false), status, 200_i64);
+        assert_eq!(breaches(4, &answered), []);
+        let forbidden = (semconv::ERROR_TYPE.to_owned(), Breach::Forbidden);
+        let lies = with(answered.clone(), semconv::ERROR_TYPE, "500");
+        assert_eq!(breaches(4, &lies), [forbidden]);
+        // Before step 04 another one's layer makes the span.
+        assert_eq!(breaches(3, &lies), []);
+        assert_eq!(breaches(4, &server(true)), missing(semconv::ERROR_TYPE));
+        let cut = with(server(true), semconv::ERROR_TYPE, "cancelled");
+        assert_eq!(breaches(4, &cut), []);
+        let failed = with(server(true), semconv::ERROR_TYPE, "502");
+        assert_eq!(breaches(4, &failed), missing(status));
+        let named = with(answered.clone(), semconv::SERVER_ADDRESS, "tier1");
+        assert_eq!(breaches(4, &named), missing(semconv::SERVER_PORT));
+
+        let client = |failed| span(Client, HttpClient, failed);
+        // Cancelled on purpose: neither a status code nor an error.
+        assert_eq!(breaches(5, &client(false)), []);
+        let timeout = with(client(true), semconv::ERROR_TYPE, "timeout");
+        assert_eq!(breaches(5, &timeout), []);
+        let refused = with(client(true), semconv::ERROR_TYPE, "404");
+        assert_eq!(breaches(5, &refused), missing(status));
+        let mut other = client(false);
+        other
+            .attributes
+            .retain(|a| a.key != semconv::HTTP_REQUEST_METHOD);
+        let other = with(other, semconv::HTTP_REQUEST_METHOD, "_OTHER");
+        let original = semconv::HTTP_REQUEST_METHOD_ORIGINAL;
+        assert_eq!(breaches(5, &other), missing(original));
+
+        let publish = span(Producer, Publish, false);
+        let key = semconv::MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY;
+        assert_eq!(breaches(6, &publish), missing(key));
+        // Not asked for yet, but no other type in any step.
+        assert_eq!(breaches(5, &publish), []);
+        let text = with(publish, semconv::SERVER_PORT, "5672");
+        let of_type = Breach::Type(Int, "string".to_owned());
+        let port = semconv::SERVER_PORT.to_owned();
+        assert_eq!(breaches(2, &text), [(port, of_type)]);
+    }
+
+    #[test]
+    fn an_old_name_stands_for_nothing_and_is_told_once() {
+        let mut span = with(
+            span(SpanKind::Server, HttpServer, false),
+            semconv::HTTP_RESPONSE_STATUS_CODE,
+            200_i64,
+        );
+        for attribute in &mut span.attributes {
+            if attribute.key == semconv::URL_PATH {
+                attribute.key = "http.target".to_owned();
+            }
+        }
+        let old = (semconv::URL_PATH.to_owned(), Breach::Old("http.target"));
+        assert_eq!(breaches(4, &span), [old]);
+        assert_eq!(breaches(4, &with(span, semconv::URL_PATH, "/")), []);
+    }
+}

@@ -42,7 +42,8 @@ const WHOLE: usize = 2;
 const SHOWN: usize = 5;
 
 impl Diagnosis {
-    fn write_title(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The sentence and the id, with the end of their last line.
+    pub(crate) fn title(&self) -> String {
         let mut lines = wrapped(&safe(&self.sentence), WIDTH - MARGIN);
         let id = format!("[{}]", self.id);
         match lines.last_mut() {
@@ -51,14 +52,11 @@ impl Diagnosis {
             }
             _ => lines.push(id),
         }
-        for (number, line) in lines.iter().enumerate() {
-            writeln!(f, "{} {line}", if number == 0 { "✗" } else { " " })?;
-        }
-        Ok(())
+        format!("✗ {}\n", lines.join("\n  "))
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write_title(f)?;
+        f.write_str(&self.title())?;
         for line in self.detail.lines() {
             writeln!(f, "  {}", safe(line))?;
         }
@@ -91,7 +89,7 @@ impl fmt::Display for Diagnosis {
             if number == 0 {
                 writeln!(f)?;
             }
-            more.write_title(f)?;
+            f.write_str(&more.title())?;
         }
         match self.more.len().saturating_sub(SHOWN - 1) {
             0 => Ok(()),
@@ -113,11 +111,29 @@ fn safe(text: &str) -> String {
     out
 }
 
+/// The words of `text`; what stands between backticks is one, so that names and
+/// commands stay whole.
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut open = false;
+    for word in text.split_whitespace() {
+        match words.last_mut() {
+            Some(last) if open => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => words.push(word.to_owned()),
+        }
+        open ^= word.matches('`').count() % 2 == 1;
+    }
+    words
+}
+
 /// `text` in lines of at most `width` characters. A word that is longer is broken.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut used = 0;
-    for word in text.split_whitespace() {
+    for word in words(text) {
         let mut rest: Vec<char> = word.chars().collect();
         while rest.len() > width {
             lines.push(rest.drain(..width).collect());
@@ -191,6 +207,8 @@ mod tests {
             wrapped("one twothree four", 5),
             ["one", "twoth", "ree", "four"]
         );
+        assert_eq!(wrapped("a `b c`, d", 6), ["a", "`b c`,", "d"]);
+        assert_eq!(wrapped("a `b c d", 9), ["a `b c d"]);
         assert_eq!(wrapped("  ", 5), Vec::<String>::new());
     }
 

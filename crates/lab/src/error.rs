@@ -89,6 +89,15 @@ impl LabError {
     }
 }
 
+impl From<containers::Error> for LabError {
+    fn from(error: containers::Error) -> Self {
+        match error {
+            containers::Error::Variable { name, must_be } => Self::Variable { name, must_be },
+            error => Self::part("the broker", error),
+        }
+    }
+}
+
 /// The end of what was written, which says why; on one line.
 fn last_lines(text: &str) -> String {
     let lines: Vec<_> = text

@@ -199,16 +199,25 @@ pub(crate) fn service(guide: &Guide, spans: &[Span]) -> Option<Diagnosis> {
     ))
 }
 
-/// A PRODUCER span that is shorter than the confirm took.
+/// A PRODUCER span that is shorter than the confirm took; or that there is none.
 pub(crate) fn confirm(guide: &Guide, spans: &[Span], confirm: Duration) -> Option<Diagnosis> {
-    let short = spans_of_subject(guide, spans).find(|span| {
-        span.kind == SpanKind::Producer && Duration::from_nanos(span.duration_nanos()) < confirm
-    })?;
+    let mut published = spans_of_subject(guide, spans)
+        .filter(|span| span.kind == SpanKind::Producer)
+        .peekable();
+    let expected = format!("at least {confirm:?}: so long the confirm was held back");
+    if published.peek().is_none() {
+        return Some(guide.tell(
+            &about(Kind::Missing, Some(SpanType::Publish)),
+            format!("{} exported no PRODUCER span", guide.subject),
+            expected_and_got(&expected, "no PRODUCER span"),
+        ));
+    }
+    let short = published.find(|span| Duration::from_nanos(span.duration_nanos()) < confirm)?;
     Some(guide.tell(
         &about(Kind::Confirm, Some(SpanType::Publish)),
         format!("`{}` ended before the broker confirmed", short.name),
         expected_and_got(
-            &format!("at least {confirm:?}: so long the confirm was held back"),
+            &expected,
             &format!("{:.1?}", Duration::from_nanos(short.duration_nanos())),
         ),
     ))
@@ -229,8 +238,11 @@ pub(crate) fn message(guide: &Guide, message: &Message, spans: &[Span]) -> Optio
     if published.iter().any(|span| carries(span, span.span_id)) {
         return None;
     }
-    let name = published.first().map_or("publish", |span| &span.name);
-    let expected = format!("traceparent: 00-<trace>-<span `{name}`>-01");
+    let name = match published.first() {
+        Some(span) => format!("`{}`", span.name),
+        None => "a PRODUCER span".to_owned(),
+    };
+    let expected = format!("traceparent: 00-<trace>-<span {name}>-01");
     let parents = published
         .iter()
         .filter_map(|span| Some((span, span.parent_span_id?)));
@@ -241,7 +253,7 @@ pub(crate) fn message(guide: &Guide, message: &Message, spans: &[Span]) -> Optio
         return Some(guide.tell(
             &about(Kind::InjectParent, Some(SpanType::Publish)),
             format!(
-                "the message carried the context of `{}`, not of `{name}`",
+                "the message carried the context of `{}`, not of {name}",
                 parent.name
             ),
             expected_and_got(
@@ -258,7 +270,7 @@ pub(crate) fn message(guide: &Guide, message: &Message, spans: &[Span]) -> Optio
         &about(Kind::InjectMessage, Some(SpanType::Publish)),
         match &got {
             got if got.starts_with("no") => "the message carried no context".to_owned(),
-            _ => format!("the message carried another context than that of `{name}`"),
+            _ => format!("the message carried another context than that of {name}"),
         },
         expected_and_got(&expected, &got),
     ))

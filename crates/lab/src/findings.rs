@@ -222,7 +222,7 @@ impl<'a> Teller<'a> {
                         .iter()
                         .filter_map(|difference| match difference {
                             Difference::NoAttribute(key)
-                                if !exported.is_some_and(|span| old_name(span, key).is_some()) =>
+                                if exported.is_none_or(|span| old_name(span, key).is_none()) =>
                             {
                                 Some(key.clone())
                             }
@@ -267,6 +267,9 @@ impl<'a> Teller<'a> {
     fn place(&self, finding: &Finding, difference: &Difference) -> (Kind, bool) {
         let otherwise = match difference {
             Difference::Split => Kind::Split,
+            Difference::Parent { above: None } if !self.has_lost_its_caller(finding) => {
+                Kind::Orphan
+            }
             _ => Kind::Parent,
         };
         let (Some(span), Some(parent)) = (self.expected(finding), self.parent(finding)) else {
@@ -291,6 +294,12 @@ impl<'a> Teller<'a> {
             }
             _ => (otherwise, false),
         }
+    }
+
+    /// Whether the span should continue a trace from outside and doesn't.
+    fn has_lost_its_caller(&self, finding: &Finding) -> bool {
+        self.expected(finding)
+            .is_some_and(|span| span.parent == NormalParent::NotReceived)
     }
 
     fn is_above(&self, above: usize, spot: usize) -> bool {
@@ -394,7 +403,7 @@ impl<'a> Teller<'a> {
                         .map(|p| self.comparison.expected[p].span)
                 ),
             ),
-            (Kind::Parent | Kind::Split, Some(expected), Some(_)) => {
+            (Kind::Parent | Kind::Orphan | Kind::Split, Some(expected), Some(_)) => {
                 self.place_sentence(finding, expected, &it)
             }
             (Kind::Attribute, ..) if group.label.starts_with('+') => {
@@ -441,7 +450,7 @@ impl<'a> Teller<'a> {
                 format!("{it} is in another trace, not under `{parent}`")
             }
             (Some(parent), None) => {
-                format!("{it} is under a span that did not come, not under `{parent}`")
+                format!("{it} names a parent that did not come, not `{parent}`")
             }
             (None, Some(above)) => format!("{it} is under `{above}`, but should be under no span"),
             (None, None) => match expected.parent {
@@ -451,7 +460,7 @@ impl<'a> Teller<'a> {
                 _ if finding.differences[0] == Difference::Split => {
                     format!("{it} shares its trace with other spans than expected")
                 }
-                _ => format!("{it} is under a span that did not come, but should be a root"),
+                _ => format!("{it} names a parent that did not come, but should have none"),
             },
         }
     }

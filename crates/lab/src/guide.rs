@@ -94,7 +94,11 @@ impl Guide {
         let Place { folder, file, todo } = place?;
         Some(if self.own_program {
             let file = self.package_dir().join(folder).join(file);
-            let todo = todo.map(|todo| format!(" TODO {todo}")).unwrap_or_default();
+            // A solution has none left.
+            let todo = todo
+                .filter(|_| !file.starts_with("solutions"))
+                .map(|todo| format!(" TODO {todo}"))
+                .unwrap_or_default();
             format!("{}{todo}, then {command}", file.display())
         } else {
             format!("mend it, then {command}")

@@ -73,15 +73,20 @@ pub struct LabConfig {
 impl LabConfig {
     /// The whole system, with the broker that the environment chooses.
     ///
-    /// The timeouts are tier1's own, but SLOW_DELAY_MS is 300: a check that waits
-    /// for `/slow` shall not take longer than need be.
-    ///
     /// # Errors
     /// If WORKBOOK_BROKER or WORKBOOK_AMQP_URL can't be used.
     pub fn from_env() -> Result<Self, LabError> {
-        Ok(Self {
+        BrokerChoice::from_env().map(Self::new)
+    }
+
+    /// The whole system, with this broker.
+    ///
+    /// The timeouts are tier1's own, but SLOW_DELAY_MS is 300: a check that waits
+    /// for `/slow` shall not take longer than need be.
+    pub fn new(broker: BrokerChoice) -> Self {
+        Self {
             without: Vec::new(),
-            broker: BrokerChoice::from_env()?,
+            broker,
             slow_delay: Duration::from_millis(300),
             slow_chance: 0.0,
             http_timeout: Duration::from_secs(5),
@@ -89,7 +94,7 @@ impl LabConfig {
             receiver: any_port(),
             saas: saas::SaasConfig::default(),
             stop_deadline: Duration::from_secs(20),
-        })
+        }
     }
 
     /// The same without `part`.
@@ -559,6 +564,14 @@ impl Lab {
         addresses.push(("queue", format!("amqp://{}", self.fronts.queue.address())));
         addresses.push(("OTLP receiver", self.receiver.endpoint()));
         addresses
+    }
+
+    /// Starts `future` on the lab's runtime, where it ends with the lab.
+    pub(crate) fn spawn_task<F>(&self, future: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.runtime.spawn(future)
     }
 
     /// Runs `future` on the lab's runtime.

@@ -19,9 +19,11 @@ mod findings;
 mod forwarder;
 mod guide;
 mod lab;
+pub mod outages;
 mod picture;
 mod subject;
 mod tls;
+mod witness;
 
 pub use ask::{Ask, CALLER_SPAN, CALLER_TRACE};
 pub use broker_choice::{BrokerChoice, Message};

@@ -62,7 +62,8 @@ macro_rules! tells {
     ($($name:ident: $recording:expr;)*) => {$(
         #[test]
         fn $name() {
-            insta::assert_snapshot!(told(&$recording));
+            let said = told(&$recording);
+            insta::assert_snapshot!(said);
         }
     )*};
 }
@@ -76,6 +77,7 @@ tells! {
     });
     the_wrong_kind: spoiled(|spans| spans[PUBLISH].kind = SpanKind::Internal);
     the_wrong_parent: spoiled(|spans| spans[SAAS].parent_span_id = Some(span_id(TIER2_CALL)));
+    a_parent_that_did_not_come: spoiled(|spans| spans[PUBLISH].parent_span_id = Some(SpanId([42; 8])));
     a_split_trace: spoiled(|spans| split(spans, &[PUBLISH, PROCESS, PROCESS_SELECT]));
     no_injection: spoiled(|spans| split(spans, &[TIER2, TIER2_SELECT]));
     the_parent_injected: spoiled(|spans| spans[TIER2].parent_span_id = Some(span_id(ROOT)));
@@ -214,12 +216,17 @@ fn the_span_ended_before_the_confirm() {
     let outcome = |millis| case().expect_confirm_covered(&recording, Duration::from_millis(millis));
     assert!(outcome(15).is_ok());
     insta::assert_snapshot!(text(outcome(300)));
+    let none = spoiled(|spans| remove(spans, PUBLISH));
+    let said = text(case().expect_confirm_covered(&none, Duration::ZERO));
+    assert!(said.contains("[W06-MISSING]"), "{said}");
 }
 
 #[test]
 fn the_service_name_alone() {
     let good = recording(good::good());
     assert!(case().expect_service(&good).is_ok());
+    let nothing = text(case().expect_service(&recording(Vec::new())));
+    assert!(nothing.contains("[W06-NOTHING]"), "{nothing}");
     let bad = spoiled(|spans| {
         for number in TIER1 {
             spans[number].resource = resource("unknown_service:step-06");
@@ -251,6 +258,9 @@ fn a_messages_headers() {
     let of = |trace: TraceId, number| Some(format!("00-{trace}-{}-01", span_id(number)));
     assert_eq!(told(of(good::TRACE, PUBLISH)), "accepted");
     insta::assert_snapshot!("header_none", told(None));
+    let nothing = good::recording(Vec::new());
+    let outcome = case().expect_message_context(&message(None), &nothing);
+    assert!(text(outcome).contains("[W06-INJECT-MESSAGE]"));
     insta::assert_snapshot!("header_of_the_parent", told(of(good::TRACE, ROOT)));
     insta::assert_snapshot!("header_of_another", told(of(TraceId([9; 16]), PUBLISH)));
 }
@@ -289,7 +299,7 @@ fn the_conventions_are_asked_for_from_their_step_on() {
 }
 
 #[test]
-fn a_solution_and_another_program_are_sent_elsewhere() {
+fn a_solution_has_no_todo() {
     let solution = Home {
         manifest_dir: concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -302,7 +312,7 @@ fn a_solution_and_another_program_are_sent_elsewhere() {
     let next = case.next("queue.rs", 2).expect("it is known");
     assert_eq!(
         next,
-        "solutions/step-06/src/queue.rs TODO 2, then `cargo test -p solution-06`"
+        "solutions/step-06/src/queue.rs, then `cargo test -p solution-06`"
     );
 }
 

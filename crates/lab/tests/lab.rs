@@ -25,13 +25,15 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(TEST_THREADS);
-    let trials = suite::all()
-        .map(|(name, test)| {
-            Trial::test(name, move || {
-                test();
-                Ok(())
-            })
+    let trial = |(name, test): (&'static str, suite::Test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
         })
-        .collect();
+    };
+    // Where Docker isn't asked for, they are listed as ignored.
+    let unwanted = !containers::trials::wanted();
+    let with_docker = suite::with_docker().map(|test| trial(test).with_ignored_flag(unwanted));
+    let trials = suite::all().map(trial).chain(with_docker).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

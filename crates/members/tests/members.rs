@@ -1,52 +1,14 @@
 //! The table and the query's span, through the public API and a real provider.
 
+mod common;
+
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
+use common::{parent, tracer};
 use members::{Error, Members};
-use opentelemetry::trace::{
-    SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
-    TracerProvider,
-};
+use opentelemetry::trace::{SpanId, SpanKind, Status, TraceFlags, TraceId};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, SpanData, SpanExporter};
 use sqlx::{Connection, SqliteConnection};
-
-/// Keeps the spans that have ended, in that order.
-#[derive(Debug, Clone, Default)]
-struct Collected(Arc<Mutex<Vec<SpanData>>>);
-
-impl Collected {
-    fn spans(&self) -> Vec<SpanData> {
-        self.0.lock().expect("no test panics in it").clone()
-    }
-}
-
-impl SpanExporter for Collected {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        self.0.lock().expect("no test panics in it").extend(batch);
-        Ok(())
-    }
-}
-
-fn tracer() -> (SdkTracer, Collected) {
-    let collected = Collected::default();
-    let provider = SdkTracerProvider::builder()
-        .with_simple_exporter(collected.clone())
-        .build();
-    (provider.tracer("test"), collected)
-}
-
-fn parent(flags: TraceFlags) -> Context {
-    Context::new().with_remote_span_context(SpanContext::new(
-        TraceId::from(7),
-        SpanId::from(8),
-        flags,
-        true,
-        TraceState::NONE,
-    ))
-}
 
 /// A database file of this test's own, removed at the end.
 struct File(PathBuf);
@@ -236,40 +198,4 @@ fn assert_one_line(error: &Error) {
         assert!(!text.contains('\n'), "{text}");
     }
     assert!(error.to_string().starts_with("DATABASE_URL: "), "{error}");
-}
-
-/// The same table and query on PostgreSQL, which not every machine has. Drops the table
-/// at the end, so use a database for tests:
-/// `MEMBERS_POSTGRES_URL=postgres://… cargo test -p members -- --ignored`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a PostgreSQL in MEMBERS_POSTGRES_URL"]
-async fn postgresql_answers_the_same() {
-    let url = std::env::var("MEMBERS_POSTGRES_URL").expect("MEMBERS_POSTGRES_URL is set");
-    let (one, two) = tokio::join!(Members::connect(&url), Members::connect(&url));
-    let (one, _two) = (one.expect("connects"), two.expect("connects"));
-    let (tracer, collected) = tracer();
-    let rows = one.all(&tracer, &Context::new()).await.expect("answers");
-    assert_eq!(rows.len(), 4);
-
-    let spans = collected.spans();
-    let span = spans.first().expect("a span");
-    assert!(
-        span.attributes
-            .contains(&KeyValue::new("db.system.name", "postgresql"))
-    );
-    let namespace = span
-        .attributes
-        .iter()
-        .find(|kv| kv.key.as_str() == "db.namespace")
-        .expect("the namespace is known");
-    assert!(namespace.value.as_str().contains('|'), "{namespace:?}");
-
-    let mut other = sqlx::PgConnection::connect(&url).await.expect("connects");
-    sqlx::query("DROP TABLE members")
-        .execute(&mut other)
-        .await
-        .expect("the table is there");
-    let error = one.query().await.expect_err("the table is gone");
-    assert_eq!(error.status_code(), Some("42P01"), "{error}");
-    assert_eq!(error.error_type(), "42P01");
 }

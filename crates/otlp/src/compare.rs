@@ -219,6 +219,7 @@ impl<'a> Comparison<'a> {
         let mut differing = self.weight();
         for _ in 0..ROUNDS {
             let before = differing;
+            let touched = self.touched();
             for a in 0..self.expected.len() {
                 for b in a + 1..self.expected.len() {
                     if differing == 0 {
@@ -228,7 +229,7 @@ impl<'a> Comparison<'a> {
                     let alike = one.name == other.name
                         && one.kind == other.kind
                         && one.service == other.service;
-                    if !alike {
+                    if !alike || !(touched[a] || touched[b]) {
                         continue;
                     }
                     // The spans alone, then with all below them.
@@ -249,6 +250,20 @@ impl<'a> Comparison<'a> {
                 return;
             }
         }
+    }
+
+    /// Which expected spans have something that differs, there or below.
+    fn touched(&self) -> Vec<bool> {
+        let mut touched = vec![false; self.expected.len()];
+        // Backwards, so that what is below comes first.
+        for e in (0..self.expected.len()).rev() {
+            touched[e] |=
+                self.to_got[e].is_some_and(|g| !self.differences(e, g, &|_, _| true).is_empty());
+            if let Some(parent) = self.expected[e].parent {
+                touched[parent] |= touched[e];
+            }
+        }
+        touched
     }
 
     /// How many expected spans are in the subtree of `e`; they follow each other.

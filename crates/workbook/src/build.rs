@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -16,8 +17,7 @@ use crate::{
 /// Builds `step` and answers where its program is.
 pub fn build(step: &Step) -> Result<PathBuf, Error> {
     let package = step.package()?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command
         .current_dir(workspace())
         // Together with this command's own package: cargo unifies the features of
@@ -34,15 +34,6 @@ pub fn build(step: &Step) -> Result<PathBuf, Error> {
         .args(["--message-format", "json-render-diagnostics"])
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
-    // What cargo tells the program it runs is not for the cargo below.
-    for (name, _) in env::vars_os() {
-        let told = name.to_str().is_some_and(|name| {
-            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
-        });
-        if told {
-            command.env_remove(name);
-        }
-    }
     let output = command.output().map_err(Error::NoCargo)?;
     if !output.status.success() {
         return Err(Error::DoesNotCompile(package));
@@ -51,6 +42,29 @@ pub fn build(step: &Step) -> Result<PathBuf, Error> {
         .lines()
         .find_map(|line| executable(line, &package))
         .ok_or(Error::NoProgram(package))
+}
+
+/// The cargo that runs this command.
+pub fn cargo() -> Command {
+    untold(
+        env::var_os("CARGO")
+            .unwrap_or_else(|| "cargo".into())
+            .as_ref(),
+    )
+}
+
+/// A program that doesn't hear what cargo told this one about its package.
+pub fn untold(program: &OsStr) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os() {
+        let told = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        if told {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// The path in cargo's message about the program called `name`, if `line` is that.

@@ -1,7 +1,13 @@
 //! The `cargo workbook` command.
 
 mod build;
+mod dev;
+mod docker;
+mod hint;
+mod patch;
+mod reset;
 mod run;
+mod starter;
 mod step;
 mod terminal;
 mod trace;
@@ -28,14 +34,18 @@ const EXIT_ENVIRONMENT: u8 = 2;
 STEP is `1`, `01` or `step-01` for your own code in steps/, and `solution-01`
 for the finished one in solutions/.
 
-Nothing needs Docker or an account: broker, database and trace receiver run
-inside this command. WORKBOOK_BROKER=url and WORKBOOK_AMQP_URL use a RabbitMQ
-that runs already. NO_COLOR=1 switches colours off.
+Nothing needs Docker or an account: database and trace receiver run inside this
+command, and so does a broker where Docker doesn't answer. Where it does, RabbitMQ
+is started in it, once for all runs. WORKBOOK_BROKER=docker|embedded|url decides
+otherwise; url uses the RabbitMQ at WORKBOOK_AMQP_URL. NO_COLOR=1 switches colours
+off.
 
 Examples:
   cargo workbook run                       try the system with curl or a browser
   cargo workbook trace solution-01 /fast   one request and its traces
-  cargo workbook trace 1 /fast --without tier2")]
+  cargo workbook trace 1 /fast --without tier2
+  cargo workbook hint 2                    one more hint each time
+  cargo workbook reset 1                   your step 01 back to its start")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -62,6 +72,13 @@ enum Command {
         #[arg(long, value_enum, value_name = "PART")]
         without: Vec<Without>,
     },
+    Hint(hint::Hint),
+    /// Fetches the image of RabbitMQ, so that no check has to wait for it
+    Pull,
+    /// Removes the RabbitMQ that runs in Docker
+    Stop,
+    Reset(reset::Reset),
+    Dev(dev::Dev),
 }
 
 /// A part that can be left out.
@@ -103,19 +120,24 @@ fn main() -> ExitCode {
 
 impl Command {
     fn run(self) -> Result<ExitCode, Error> {
-        let step = match &self {
-            Self::Run {
-                step: Some(step), ..
-            }
-            | Self::Trace { step, .. } => step.clone(),
-            Self::Run { step: None, .. } => Step::last_solution()?,
-        };
-        let program = prepared(&step)?;
         match self {
-            Self::Run { port, .. } => run::run(&step, &program, port),
-            Self::Trace { path, without, .. } => {
-                trace::trace(&step, &program, &path, without.into_iter().map(Part::from))
+            Self::Run { step, port } => {
+                let step = step.map_or_else(Step::last_solution, Ok)?;
+                run::run(&step, &prepared(&step)?, port)
             }
+            Self::Trace {
+                step,
+                path,
+                without,
+            } => {
+                let without = without.into_iter().map(Part::from);
+                trace::trace(&step, &prepared(&step)?, &path, without)
+            }
+            Self::Hint(hint) => hint.run(),
+            Self::Reset(reset) => reset.run(),
+            Self::Dev(dev) => dev.run(),
+            Self::Pull => docker::pull(),
+            Self::Stop => docker::stop(),
         }
     }
 }
@@ -139,6 +161,8 @@ enum Error {
     #[error(transparent)]
     Lab(#[from] LabError),
     #[error(transparent)]
+    Docker(#[from] containers::Error),
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error("there is no {0}; there are {1}")]
     NoStep(String, String),
@@ -148,4 +172,19 @@ enum Error {
     DoesNotCompile(String),
     #[error("cargo built no program for {0}")]
     NoProgram(String),
+    #[error(transparent)]
+    Starter(#[from] starter::StarterError),
+    #[error(
+        "{0} is the finished code: `reset` takes a step; `git checkout solutions` restores these"
+    )]
+    NotAStep(String),
+    #[error("`reset` asks first, and here is nobody to answer: add --yes")]
+    NobodyToAsk,
+    #[error("it did not end within {0:?}")]
+    TooLong(std::time::Duration),
+    #[error("{error}; the step is half reset, all that it was is kept in {kept}")]
+    HalfReset {
+        error: starter::StarterError,
+        kept: String,
+    },
 }

@@ -38,6 +38,16 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    /// Its number.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// Whether the finished code is meant, not the reader's.
+    pub fn is_solution(&self) -> bool {
+        self.solution
+    }
+
     /// The name of its package, if it exists.
     pub fn package(&self) -> Result<String, Error> {
         let package = self.to_string();

@@ -1,7 +1,7 @@
 //! tier1 behaves as it did before it was instrumented.
 
 fn main() -> std::process::ExitCode {
-    lab::check!("01", "Meet tier1: its behaviour")
+    lab::check!("06", "Messages out: tier1's behaviour")
         .tests(lab::behaviour::ALL)
         .run()
 }

@@ -34,7 +34,11 @@ pub fn child() -> Option<ExitCode> {
             Some(program) => println!("{} | {:?}", program.command_line(), program.stop_signal()),
             None => println!("none"),
         }),
-        BROKER => BrokerChoice::from_env().map(|choice| println!("{}", choice.describe())),
+        BROKER => BrokerChoice::from_env().and_then(|choice| {
+            choice.prepare()?;
+            println!("{}", choice.describe());
+            Ok(())
+        }),
         CHECK => check(),
         _ => return None,
     };
@@ -145,14 +149,18 @@ fn it_names_a_program() {
     assert_eq!(output(PROGRAM, &[], &[]), "none\n");
 }
 
+/// Which broker these variables choose, or why none.
+pub fn broker(variables: &[(&str, &str)]) -> String {
+    output(BROKER, &[], variables)
+}
+
 fn it_names_a_broker() {
     let embedded = "broker: embedded (in this process, nothing to install)\n";
     let bad_url = "WORKBOOK_AMQP_URL must be an AMQP URL, such as \
                    amqp://user:password@host:5672/%2f\n";
     for (broker, url, expected) in [
-        ("", "", embedded),
-        ("", "amqp://elsewhere", embedded),
         ("embedded", "", embedded),
+        ("embedded", "amqp://elsewhere", embedded),
         (
             "url",
             "amqp://user:s3cr3t@host:5673/%2f",
@@ -162,7 +170,11 @@ fn it_names_a_broker() {
         ("url", "http://user:s3cr3t@host/", bad_url),
         // What stands in front of it forwards bytes, and the subject speaks plainly.
         ("url", "amqps://user:s3cr3t@host/%2f", bad_url),
-        ("kafka", "", "WORKBOOK_BROKER must be embedded or url\n"),
+        (
+            "kafka",
+            "",
+            "WORKBOOK_BROKER must be docker, embedded or url\n",
+        ),
     ] {
         let variables = [("WORKBOOK_BROKER", broker), ("WORKBOOK_AMQP_URL", url)];
         assert_eq!(output(BROKER, &[], &variables), expected, "{variables:?}");

@@ -1,6 +1,8 @@
 //! What the tests share.
 
+pub mod docker;
 pub mod environment;
+pub mod findings;
 pub mod forwarder;
 pub mod process;
 pub mod subject;
@@ -12,6 +14,8 @@ use std::{
 };
 
 use lab::{BrokerChoice, Lab, LabConfig, Part, Program};
+
+pub use system::{amqp_url, publish};
 
 /// For what should take a moment, on a machine that does much else.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -36,14 +40,21 @@ pub const NONSENSE: [(&str, &str); 8] = [
 /// A test fails by a panic.
 pub type Test = fn();
 
-/// All tests, by name.
+/// All tests that need no Docker, by name.
 pub fn all() -> impl Iterator<Item = (&'static str, Test)> {
     forwarder::ALL
         .iter()
         .chain(process::ALL)
         .chain(environment::ALL)
+        .chain(findings::ALL)
         .chain(system::ALL)
+        .chain(docker::ALL)
         .copied()
+}
+
+/// Those that need Docker.
+pub fn with_docker() -> impl Iterator<Item = (&'static str, Test)> {
+    docker::WITH_DOCKER.iter().copied()
 }
 
 /// Runs `future` on a runtime of its own, and not for ever.
@@ -68,10 +79,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// The whole system with an embedded broker.
 pub fn whole() -> LabConfig {
-    LabConfig {
-        broker: BrokerChoice::Embedded,
-        ..LabConfig::from_env().expect("the environment was cleaned")
-    }
+    LabConfig::new(BrokerChoice::Embedded)
 }
 
 /// A receiver and nothing else: enough for a subject that asks nobody.

@@ -46,7 +46,7 @@ const QUEUE: &str = "signups";
 const END: Duration = Duration::from_secs(30);
 
 /// Publishes messages with these ids as tier1 does, and waits for their confirms.
-fn publish(url: &str, ids: &[String]) {
+pub fn publish(url: &str, ids: &[String]) {
     within_deadline(async {
         let properties = ConnectionProperties::default();
         let connection = Connection::connect(url, properties).await?;
@@ -77,7 +77,7 @@ fn publish(url: &str, ids: &[String]) {
     .expect("the broker takes messages");
 }
 
-fn amqp_url(lab: &Lab) -> String {
+pub fn amqp_url(lab: &Lab) -> String {
     let variables = lab.variables();
     let found = variables.into_iter().find(|(name, _)| name == "AMQP_URL");
     found.expect("tier1 is told").1
@@ -90,7 +90,7 @@ fn ids(prefix: &str, count: usize) -> Vec<String> {
 }
 
 /// The ids of the messages that the consumer made spans for, sorted.
-fn consumed_ids(recording: &Recording) -> Vec<String> {
+pub fn consumed_ids(recording: &Recording) -> Vec<String> {
     let mut ids: Vec<String> = recording
         .spans_of("consumer-service")
         .filter(|span| span.kind == SpanKind::Consumer)

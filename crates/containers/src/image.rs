@@ -1,0 +1,84 @@
+//! Which image a container is made of.
+
+use std::fmt;
+
+use crate::error::Error;
+
+/// The name of an image with its tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub(crate) name: String,
+    pub(crate) tag: String,
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.tag)
+    }
+}
+
+impl Image {
+    /// RabbitMQ with its management plugin: WORKBOOK_RABBITMQ_IMAGE, or `rabbitmq:4-management`.
+    ///
+    /// # Errors
+    /// If the variable holds no image's name.
+    pub fn rabbitmq() -> Result<Self, Error> {
+        Self::from_env("WORKBOOK_RABBITMQ_IMAGE", "rabbitmq:4-management")
+    }
+
+    /// PostgreSQL: WORKBOOK_POSTGRES_IMAGE, or `postgres:18`.
+    ///
+    /// # Errors
+    /// If the variable holds no image's name.
+    pub fn postgres() -> Result<Self, Error> {
+        Self::from_env("WORKBOOK_POSTGRES_IMAGE", "postgres:18")
+    }
+
+    fn from_env(variable: &'static str, otherwise: &str) -> Result<Self, Error> {
+        let text = match std::env::var_os(variable) {
+            Some(text) if !text.is_empty() => text,
+            _ => otherwise.into(),
+        };
+        text.to_str().and_then(Self::parse).ok_or(Error::Variable {
+            name: variable,
+            must_be: "the name of an image, such as name:tag",
+        })
+    }
+
+    /// A colon that is followed by a slash is that of a registry's port.
+    fn parse(text: &str) -> Option<Self> {
+        let (name, tag) = match text.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, tag),
+            _ => (text, "latest"),
+        };
+        let usable = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic());
+        (usable(name) && usable(tag)).then(|| Self {
+            name: name.to_owned(),
+            tag: tag.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_as_docker_takes_them() {
+        for (text, expected) in [
+            ("rabbitmq", Some(("rabbitmq", "latest"))),
+            ("rabbitmq:4-management", Some(("rabbitmq", "4-management"))),
+            ("host:5000/rabbitmq", Some(("host:5000/rabbitmq", "latest"))),
+            ("host:5000/rabbitmq:4", Some(("host:5000/rabbitmq", "4"))),
+            ("rabbitmq@sha256:00ff", Some(("rabbitmq@sha256", "00ff"))),
+            ("rabbitmq:", None),
+            (":4", None),
+            ("two words", None),
+            ("", None),
+        ] {
+            let image = Image::parse(text);
+            let got = image.as_ref().map(|image| (&*image.name, &*image.tag));
+            assert_eq!(got, expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The container that all runs on a machine share: get it, or create it.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use testcontainers::{ImageExt, ReuseDirective, core::client::ClientError, runners::AsyncRunner};
+
+use crate::{
+    docker::{Docker, LABEL, Say, request},
+    error::{Error, cause},
+    image::Image,
+    owner::{Owner, short_hash},
+    rabbitmq::{AMQP, MANAGEMENT, READY_DEADLINE, RabbitMq},
+    runtime,
+};
+
+/// The label's value of shared containers.
+const SHARED: &str = "shared";
+
+/// How long a container that runs already may take to answer, until it counts as
+/// broken. Long: somebody may have started it this moment, on a loaded machine.
+const FOUND_DEADLINE: Duration = Duration::from_secs(45);
+
+/// How long another process may hold the lock: it fetches, removes and starts.
+const LOCK_DEADLINE: Duration = Duration::from_secs(300);
+
+/// How long to wait for the lock before saying so.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Erlang's schedulers otherwise wait busily for work, on cores that labs need.
+pub(crate) const ERLANG: (&str, &str) = (
+    "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+    "+sbwt none +sbwtdcpu none +sbwtdio none",
+);
+
+/// Fetches RabbitMQ's image, if it isn't here. One line that says what was done.
+///
+/// # Errors
+/// If Docker doesn't answer or the image can't be had.
+pub async fn pull(say: Say) -> Result<String, Error> {
+    runtime::spawn(async move {
+        let image = Image::rabbitmq()?;
+        let docker = Docker::connect().await?;
+        if docker.has(&image).await {
+            return Ok(format!("{image} is here already"));
+        }
+        docker.have(&image, &say).await?;
+        Ok(format!("{image} is here now"))
+    })
+    .await
+}
+
+/// Removes the shared containers, with all their data, and what tests that were
+/// killed have left. The names of what was removed.
+///
+/// # Errors
+/// If Docker doesn't answer or refuses.
+pub async fn stop() -> Result<Vec<String>, Error> {
+    runtime::spawn(async {
+        let docker = Docker::connect().await?;
+        let mut removed = Vec::new();
+        for (name, labels) in docker.ours().await? {
+            let label = labels.get(LABEL).map(String::as_str).unwrap_or_default();
+            if label == SHARED {
+                // Not while somebody starts it.
+                let _lock = Lock::take(&name, &(std::sync::Arc::new(|_: &str| {}) as Say)).await?;
+                docker.remove(&name).await?;
+                removed.push(name);
+            } else if Owner::parse(label).is_some_and(|owner| owner.has_ended()) {
+                docker.remove(&name).await?;
+                removed.push(name);
+            }
+        }
+        Ok(removed)
+    })
+    .await
+}
+
+/// The shared RabbitMQ made of `image`, answering.
+pub(crate) async fn get_or_create(image: &Image, say: &Say) -> Result<RabbitMq, Error> {
+    let docker = Docker::connect().await?;
+    let name = format!("otel-workbook-rabbitmq-{}", short_hash(&image.to_string()));
+    // Without the lock: the usual case, in which nobody has to wait for anybody.
+    if let Some(rabbitmq) = running(&docker, &name).await?
+        && rabbitmq.answers().await.is_ok()
+    {
+        return Ok(rabbitmq);
+    }
+    let _lock = Lock::take(&name, say).await?;
+    if let Some(rabbitmq) = running(&docker, &name).await?
+        && rabbitmq
+            .ready(&docker, image, &name, FOUND_DEADLINE)
+            .await
+            .is_ok()
+    {
+        return Ok(rabbitmq);
+    }
+    docker.have(image, say).await?;
+    // Stopped, broken, or not there. One that was stopped starts no faster than a
+    // new one, and what is in it belongs to nobody any more.
+    docker.remove(&name).await?;
+    say(&format!("starting RabbitMQ in Docker ({image}) …"));
+    let began = Instant::now();
+    let started = request(image, &name, SHARED, &[(0, AMQP), (0, MANAGEMENT)])
+        .with_env_var(ERLANG.0, ERLANG.1)
+        .with_reuse(ReuseDirective::Always)
+        .start()
+        .await;
+    match started {
+        // Flagged for reuse, it stays when this value goes.
+        Ok(container) => drop(container),
+        // Somebody with another temporary directory, and so another lock, was faster.
+        Err(error) if is_conflict(&error) => {}
+        Err(error) => {
+            return Err(Error::Container {
+                image: image.to_string(),
+                reason: cause(&error),
+            });
+        }
+    }
+    let rabbitmq = running(&docker, &name).await?;
+    let Some(rabbitmq) = rabbitmq else {
+        let last = docker.last_line(&name).await;
+        return Err(Error::Container {
+            image: image.to_string(),
+            reason: format!("it ended at once; its last line: {last}"),
+        });
+    };
+    rabbitmq
+        .ready(&docker, image, &name, READY_DEADLINE)
+        .await?;
+    say(&format!(
+        "RabbitMQ answers after {:.1} s; it stays for the next run (`cargo workbook stop` removes it)",
+        began.elapsed().as_secs_f64()
+    ));
+    Ok(rabbitmq)
+}
+
+/// The container's RabbitMQ, if it runs with both ports published.
+async fn running(docker: &Docker, name: &str) -> Result<Option<RabbitMq>, Error> {
+    let Some(found) = docker.find(name).await? else {
+        return Ok(None);
+    };
+    match (found.port(AMQP), found.port(MANAGEMENT)) {
+        (Some(amqp), Some(management)) if found.is_running() => {
+            RabbitMq::new(amqp, management).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn is_conflict(error: &testcontainers::TestcontainersError) -> bool {
+    matches!(
+        error,
+        testcontainers::TestcontainersError::Client(ClientError::CreateContainer(
+            testcontainers::bollard::errors::Error::DockerResponseServerError {
+                status_code: 409,
+                ..
+            }
+        ))
+    )
+}
+
+/// A lock between processes. It goes with the value, and with the process.
+struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+
+impl Lock {
+    async fn take(name: &str, say: &Say) -> Result<Self, Error> {
+        // The directory may be that of all users, and none can open another's file.
+        let user = rustix::process::getuid().as_raw();
+        let path = std::env::temp_dir().join(format!("{name}-{user}.lock"));
+        let say = say.clone();
+        tokio::task::spawn_blocking(move || Self::wait(path, &say))
+            .await
+            .map_err(|error| Error::Io(std::io::Error::other(error)))?
+    }
+
+    fn wait(path: PathBuf, say: &Say) -> Result<Self, Error> {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)?;
+        let began = Instant::now();
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
+                Err(std::fs::TryLockError::WouldBlock) => {}
+            }
+            let waited = began.elapsed();
+            if waited > LOCK_DEADLINE {
+                let reason = format!(
+                    "{}: another process has held it for {LOCK_DEADLINE:?}",
+                    path.display()
+                );
+                return Err(Error::Io(std::io::Error::other(reason)));
+            }
+            if waited > LOCK_PATIENCE && !told {
+                told = true;
+                say("another process starts RabbitMQ in Docker, waiting for it …");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
