@@ -329,7 +329,7 @@ fn general(about: &About<'_>) -> Option<&'static str> {
         }
         (Kind::InjectParent, _) => {
             "The context that was injected is the one the span was started in. Inject the \
-             new one, `parent.with_span(span)`."
+             new one, in which the new span is the current one."
         }
         (Kind::InjectMessage, _) => {
             "No `traceparent` is in the message's headers: the context is not injected, or \

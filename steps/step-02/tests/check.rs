@@ -6,7 +6,14 @@ fn main() -> std::process::ExitCode {
     lab::check!("02", "The first span")
         .chapter("02-the-first-span")
         .otherwise("telemetry.rs", 2)
-        .todo(Kind::Nothing, "telemetry.rs", 1)
+        .cause(
+            Kind::Nothing,
+            "telemetry.rs",
+            1,
+            "No provider is global, or it has no exporter (telemetry.rs); `init` isn't called \
+             (main.rs, TODO 3); or the layer is missing, or comes before the routes (routes.rs, \
+             TODO 4): it wraps only what was added before it.",
+        )
         .todo(Kind::Service, "telemetry.rs", 2)
         .cause(
             Kind::Missing,
@@ -83,14 +90,16 @@ fn caller(case: &Case) -> Outcome {
 fn console(case: &Case) -> Outcome {
     let recording = case.ask("/fast").patiently().record()?;
     let stdout = recording.exit.map(|exit| exit.stdout).unwrap_or_default();
-    for line in [
-        "Name         : GET /fast",
-        "service.name=String(Static(\"tier1-service\"))",
+    for words in [
+        ["Name         : ", "GET /fast"],
+        ["service.name=", "\"tier1-service\""],
     ] {
-        if !stdout.contains(line) {
+        let has_all = |line: &str| words.iter().all(|word| line.contains(word));
+        if !stdout.lines().any(has_all) {
             let sentence = "the console exporter has not written the span to stdout";
+            let expected = format!("a line with {}", words.join("… "));
             let got = format!("{} lines, none of them that", stdout.lines().count());
-            return Err(case.told("CONSOLE", sentence, line, &got).into());
+            return Err(case.told("CONSOLE", sentence, &expected, &got).into());
         }
     }
     Ok(())

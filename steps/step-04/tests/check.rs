@@ -66,6 +66,12 @@ fn main() -> std::process::ExitCode {
             "The span doesn't start under the caller's context.",
         )
         .named(
+            "SPANS",
+            "server.rs",
+            5,
+            "A span is made of each request, and its name holds the route, never the path.",
+        )
+        .named(
             "HEALTHCHECK",
             "routes.rs",
             7,

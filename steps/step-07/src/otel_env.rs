@@ -219,7 +219,5 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn warn(name: &str, must_be: &str, instead: &str) {
-    say(&format!(
-        "tier1: {name} must be {must_be}; {instead} is used"
-    ));
+    say(&format!("tier1: {name} must be {must_be}; using {instead}"));
 }

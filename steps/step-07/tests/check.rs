@@ -37,7 +37,7 @@ fn main() -> std::process::ExitCode {
             "PROTOCOL",
             "telemetry.rs",
             5,
-            "The builder pins the protocol.",
+            "The builder pins the protocol, or leaves it to the exporter, whose own default is JSON.",
         )
         .named(
             "TLS",
@@ -45,7 +45,7 @@ fn main() -> std::process::ExitCode {
             5,
             "The exporter's client trusts the system's authorities only.",
         )
-        .named("CONFIG", "telemetry.rs", 2, "A variable isn't read.")
+        .named("CONFIG", "telemetry.rs", 2, "The variable isn't read: each has its function in `otel_env.rs`.")
         .cause(
             Kind::Unexpected,
             "telemetry.rs",
