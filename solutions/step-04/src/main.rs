@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     // Dropped at the end of `main`, when the last request has ended its span.
     let _telemetry = telemetry::init()
         // Without telemetry the service is still worth having.
-        .map_err(|reason| say(&format!("tier1: {reason}")))
+        .inspect_err(|reason| say(&format!("tier1: {reason}")))
         .ok();
     let served = match Runtime::new() {
         Ok(runtime) => {
