@@ -14,7 +14,7 @@ use super::programs::{self, Build};
 use crate::{
     Error,
     patch::Files,
-    starter::{self, StarterError, Workspace},
+    starter::{self, Workspace},
 };
 
 /// What the copy has by links.
