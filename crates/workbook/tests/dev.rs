@@ -280,8 +280,8 @@ fn wrong_solutions_are_refused_and_right_ones_accepted() {
     );
 
     // What was built for them is no part of the workspace.
-    let of_scratch = workbook.read("Cargo.lock");
-    assert!(!of_scratch.contains("break-02"), "{of_scratch}");
+    let lock = workbook.read("Cargo.lock");
+    assert!(!lock.contains("break-02"), "{lock}");
 
     write(
         "spam",
