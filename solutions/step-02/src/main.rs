@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         }
     };
     // ANCHOR: init
-    // Before the router: its layer takes its tracer from the global provider once.
+    // Before the router: its layer asks for the global provider once.
     // Without telemetry the service is still worth having.
     if let Err(reason) = telemetry::init() {
         say(&format!("tier1: {reason}"));

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         }
     };
     // ANCHOR: guard
-    // Before the router: its layer takes its tracer from the global provider once.
+    // Before the router: its layer asks for the global provider once.
     // Dropped at the end of `main`, when the last request has ended its span.
     let _telemetry = telemetry::init()
         // Without telemetry the service is still worth having.

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    // Before the router: its layer takes its tracer from the global provider once.
+    // Before the router: its layer asks for the global provider once.
     // TODO 3: Keep the guard until `main` ends: `let _telemetry = …`, an `Option` that is
     // None after an error. It is dropped last then, when the requests have ended their
     // spans.
