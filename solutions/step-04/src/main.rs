@@ -51,14 +51,15 @@ fn main() -> ExitCode {
     // Dropped at the end of `main`, when the last request has ended its span.
     let _telemetry = telemetry::init()
         // Without telemetry the service is still worth having.
-        .map_err(|reason| say(&format!("tier1: {reason}")))
+        .inspect_err(|reason| say(&format!("tier1: {reason}")))
         .ok();
     let served = match Runtime::new() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(config));
-            // Dropping it would wait for whatever still blocks a thread, such as the
-            // look-up of a name: nobody needs the answer any more.
-            runtime.shutdown_background();
+            // Not dropped: that would wait for whatever still blocks a thread, such as the
+            // look-up of a name, and lapin's own thread panics without it. All of it ends
+            // with the process.
+            std::mem::forget(runtime);
             served
         }
         Err(error) => Err(format!("can't start the runtime: {error}")),

@@ -15,8 +15,8 @@ fn main() -> std::process::ExitCode {
         .otherwise("telemetry.rs", 2)
         .cause(
             Kind::Nothing,
-            "main.rs",
-            3,
+            "telemetry.rs",
+            1,
             "Nobody sends what waits when the process ends: there is no guard, it has no `drop`, \
              or it was dropped at once. `let _ = …` drops at once, `let _telemetry = …` at \
              the end.",
@@ -37,7 +37,8 @@ fn main() -> std::process::ExitCode {
             "REPORT",
             "telemetry.rs",
             2,
-            "`shutdown` hides what went wrong, `force_flush` tells; and what took too long is lost, too.",
+            "`force_flush` tells what `shutdown` hides; and `None` from `within` means that the \
+             time was over: then spans are lost, too.",
         )
         .test("fast", fast)
         .test("error", error)
@@ -149,6 +150,11 @@ fn lost(case: &Case, receiver: &str, stderr: &str) -> Outcome {
     }
     let sentence = format!("with {receiver}, nothing on stderr says that spans were lost");
     Err(case
-        .told("REPORT", sentence, &format!("one line: {says}…"), stderr)
+        .told(
+            "REPORT",
+            sentence,
+            &format!("on stderr one line: {says}…"),
+            &format!("on stderr: {}", stderr.trim_end()),
+        )
         .into())
 }
