@@ -28,8 +28,8 @@ pub async fn trace(request: Request, next: Next) -> Response {
     // the context in which it is the current span.
     //
     // TODO 4: Run the handler in that context: `next.run(request).with_context(…)`, of
-    // `FutureExt`. Give it a clone, which is cheap: `end` needs the context, too. A guard (`attach()`) across an await would stay on a thread that others
-    // use meanwhile.
+    // `FutureExt`. Give it a clone, which is cheap: `end` needs the context, too. A guard
+    // (`attach()`) across an await would stay on a thread that others use meanwhile.
     let response = next.run(request).await;
     // TODO 6: Call `end`.
     response
@@ -47,6 +47,7 @@ fn end(context: &Context, response: &Response) {
     let span = context.span();
     // TODO 6: Set `attribute::HTTP_RESPONSE_STATUS_CODE` to the number, an i64. If it
     // `is_server_error()`, set `attribute::ERROR_TYPE` to the number as text
-    // (`status.as_str()`), and the status to `Status::error("")`: a description would only repeat the number.
+    // (`status.as_str()`), and the status to `Status::error("")`: a description would only
+    // repeat the number.
     span.end();
 }
