@@ -260,7 +260,7 @@ impl Check {
                 own_program: program.is_none(),
                 ..self.guide.clone()
             }),
-            program: program.unwrap_or_else(|| Program::tier1(self.guide.home.binary)),
+            program: program.map_or_else(|| Program::of_step(self.guide.home.binary), Ok)?,
             config: LabConfig {
                 queue_timeout: QUEUE_TIMEOUT,
                 ..LabConfig::from_env()?

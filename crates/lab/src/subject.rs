@@ -81,6 +81,18 @@ impl Program {
         self
     }
 
+    /// The tier1 of a step: `binary`, or another build of the same step that
+    /// WORKBOOK_TIER1 names, such as one that was spoilt on purpose.
+    ///
+    /// # Errors
+    /// If WORKBOOK_TIER1 can't be understood.
+    pub fn of_step(binary: impl Into<OsString>) -> Result<Self, LabError> {
+        let other = variable("WORKBOOK_TIER1")?;
+        Ok(Self::tier1(
+            other.map_or_else(|| binary.into(), OsString::from),
+        ))
+    }
+
     /// The program that TIER1_CMD names, if it is set: any tier1, in any language.
     /// TIER1_STOP says how it is asked to end, `TERM` (the default) or `INT`.
     ///

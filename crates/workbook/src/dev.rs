@@ -1,7 +1,9 @@
 //! `cargo workbook dev`: what those who write the steps need.
 
+mod breaks;
 mod check;
 mod programs;
+mod scratch;
 mod sources;
 mod verdict;
 
@@ -38,6 +40,9 @@ enum Command {
     /// passes the same check and its further tests. A file of a starter in which no
     /// TODO stands is given, and the same in the solution; one with a TODO has the
     /// step's title in its first line. At most 50 lines are left to write.
+    ///
+    /// What the patches in crates/workbook/breaks/step-NN make of the solution is
+    /// refused by its check with the ids that they name, or accepted if they say so.
     ///
     /// 0: all is well. 1: something isn't. 2: it could not be found out.
     #[command(verbatim_doc_comment)]

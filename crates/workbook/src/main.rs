@@ -170,6 +170,8 @@ enum Error {
     NoCargo(std::io::Error),
     #[error("{0} does not compile: see the messages above")]
     DoesNotCompile(String),
+    #[error("`cargo metadata` does not tell the target folder")]
+    NoTarget,
     #[error("cargo built no program for {0}")]
     NoProgram(String),
     #[error(transparent)]

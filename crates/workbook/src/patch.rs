@@ -69,6 +69,22 @@ pub fn make(old: &Files, new: &Files) -> Result<String, PatchError> {
 /// # Errors
 /// If it can't be read, or if a line of `base` isn't what and where the patch says.
 pub fn apply(text: &str, base: &Files) -> Result<Files, PatchError> {
+    apply_if(text, base, is_exact)
+}
+
+/// [`apply`], but the lines may have moved up or down, as `patch` allows, too.
+///
+/// # Errors
+/// If it can't be read, or if its lines are nowhere in `base`.
+pub fn apply_near(text: &str, base: &Files) -> Result<Files, PatchError> {
+    apply_if(text, base, |_, _| Ok(()))
+}
+
+fn apply_if(
+    text: &str,
+    base: &Files,
+    fits: impl Fn(&str, &Patch<'_, str>) -> Result<(), String>,
+) -> Result<Files, PatchError> {
     let mut files = base.clone();
     // To the parser a patch that says nothing isn't one.
     if text.is_empty() {
@@ -98,7 +114,7 @@ pub fn apply(text: &str, base: &Files) -> Result<Files, PatchError> {
             (false, Some(before)) => before,
             (false, None) => return Err(does_not_apply("is not there".to_owned())),
         };
-        is_exact(&before, patch).map_err(&does_not_apply)?;
+        fits(&before, patch).map_err(&does_not_apply)?;
         let after =
             diffy::apply(&before, patch).map_err(|error| does_not_apply(format!("({error})")))?;
         if !operation.is_delete() {
@@ -234,6 +250,12 @@ mod tests {
         // `patch` and the library would find the place.
         let moved = files(&[("src/main.rs", &format!("0\n{TEN}"))]);
         assert!(refusal(&patch, &moved).contains("line 2"));
+        let near = apply_near(&patch, &moved).unwrap();
+        assert_eq!(
+            near["src/main.rs"],
+            moved["src/main.rs"].replace('5', "five")
+        );
+        assert!(apply_near(&patch, &changed).is_err());
         let misnumbered = patch.replace("@@ -2,7 +2,7 @@", "@@ -2,7 +3,7 @@");
         assert_ne!(misnumbered, patch);
         assert!(refusal(&misnumbered, &old).contains("numbered"));

@@ -114,6 +114,12 @@ impl Workspace {
         self.starters().join(format!("step-{step:02}.patch"))
     }
 
+    /// Where the patches are that spoil a step's solution.
+    pub fn breaks(&self, step: u8) -> PathBuf {
+        self.root
+            .join(format!("crates/workbook/breaks/step-{step:02}"))
+    }
+
     fn starters(&self) -> PathBuf {
         self.root.join("crates/workbook/starters")
     }
@@ -276,7 +282,7 @@ fn without_anchors(text: &str) -> String {
 }
 
 /// Whether `file` is what a starter consists of.
-fn belongs(file: &str) -> bool {
+pub fn belongs(file: &str) -> bool {
     let hidden = |part: &str| part.is_empty() || part.starts_with('.');
     file == "Cargo.toml" || (file.starts_with("src/") && !file.split('/').any(hidden))
 }
@@ -332,6 +338,17 @@ fn manifest_as_step(manifest: &str, from: u8, step: u8) -> String {
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
+}
+
+/// The Cargo.toml of the solution of `step`, for a package of another name and without
+/// tests: they would have to be there, too.
+pub fn manifest_named(manifest: &str, step: u8, package: &str) -> String {
+    let solution = format!("\"solution-{step:02}\"");
+    let tables = tables(manifest).into_iter();
+    tables
+        .filter(|table| !table.starts_with("[[test]]"))
+        .map(|table| table.replace(&solution, &format!("\"{package}\"")))
+        .collect()
 }
 
 /// What a manifest of a starter has in common with that of its solution: all but
@@ -398,6 +415,21 @@ path = "tests/check.rs"
 harness = false
 "#;
         assert_eq!(manifest_as_step(SOLUTION, 4, 5), expected);
+    }
+
+    #[test]
+    fn a_manifest_gets_another_name() {
+        let expected = r#"[package]
+name = "break-04-x"
+
+[[bin]]
+name = "break-04-x"
+
+[dependencies]
+axum.workspace = true
+
+"#;
+        assert_eq!(manifest_named(SOLUTION, 4, "break-04-x"), expected);
     }
 
     #[test]

@@ -38,7 +38,8 @@ fn patches_are_written_and_starters_proved() {
     assert_eq!(
         workbook.succeeds(&["dev", "check"]),
         "step 01  starter and solution pass (1 + 1 + 1 tests), nothing to write\n\
-         step 02  starter fails with W02-SPAN, solution passes (1 + 1 tests), 1 line to write (few)\n"
+         step 02  starter fails with W02-SPAN, solution passes (1 + 1 tests), 1 line to write (few)\n\
+         step 02  no wrong solution is kept\n"
     );
 }
 
@@ -241,4 +242,95 @@ fn steps_that_are_not_there_are_named() {
     std::fs::remove_dir_all(workbook.path("solutions/step-02")).unwrap();
     let said = workbook.finds(&["dev", "check", "2"]);
     assert_eq!(said, "step 02  ✗ there is no solutions/step-02\n");
+}
+
+/// A patch of solution 02 that replaces the line that prints `span`.
+fn replaces_span(head: &str, line: &str) -> String {
+    format!(
+        "{head}\n--- a/src/main.rs\n+++ b/src/main.rs\n@@ -6,3 +6,3 @@\n     \
+         println!(\"{{}}\", given::greeting());\n-    println!(\"span\");\n+    {line}\n }}\n"
+    )
+}
+
+const BREAKS: &str = "crates/workbook/breaks/step-02";
+
+#[test]
+fn wrong_solutions_are_refused_and_right_ones_accepted() {
+    let workbook = Fixture::new("breaks");
+    let write = |name: &str, head: &str, line: &str| {
+        workbook.write(
+            &format!("{BREAKS}/{name}.patch"),
+            &replaces_span(head, line),
+        );
+    };
+    write("nothing", "# finds: W02-SPAN", "println!(\"{}\", \"\");");
+    write("spam", "# Spam.\n# finds: W02-SPAN", "println!(\"spam\");");
+    write("in-two", "# accepted", "print!(\"span{}\", '\\n');");
+    // A package of another name has its own, and a solution that moved is still the one.
+    workbook.write(
+        "solutions/step-02/src/main.rs",
+        &SOLUTION_02.replace("mod given;\n", "// Given.\nmod given;\n"),
+    );
+    let passes = "step 02  starter fails with W02-SPAN, solution passes (1 + 1 tests), 1 line to \
+                  write (few)\n";
+    let refused = "2 wrong solutions refused, 1 other right one accepted";
+    assert_eq!(
+        workbook.succeeds(&["dev", "check", "2"]),
+        format!("{passes}step 02  {refused}\n")
+    );
+
+    // What was built for them is no part of the workspace.
+    let lock = workbook.read("Cargo.lock");
+    assert!(!lock.contains("break-02"), "{lock}");
+
+    write(
+        "spam",
+        "# finds: W02-SPAN",
+        "println!(\"span\"); println!(\"spam\");",
+    );
+    write("in-two", "# accepted", "print!(\"span\");");
+    write("nothing", "# finds: W02-NAME", "println!();");
+    let said = workbook.finds(&["dev", "check", "2"]);
+    assert_eq!(
+        said,
+        format!(
+            "{passes}step 02  ✗ {BREAKS}/in-two.patch: the check fails: lines\n\
+             step 02  ✗ {BREAKS}/nothing.patch is refused with W02-SPAN, not with W02-NAME\n\
+             step 02  ✗ {BREAKS}/spam.patch: the check passes already\n"
+        )
+    );
+}
+
+#[test]
+fn a_patch_that_can_not_be_tried_is_told() {
+    let workbook = Fixture::new("no-break");
+    let error = |patch: &str| {
+        workbook.write(&format!("{BREAKS}/x.patch"), patch);
+        let said = workbook.finds(&["dev", "check", "2"]);
+        let told = said
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("step 02  ✗ {BREAKS}/x.patch")));
+        told.unwrap_or_else(|| panic!("{said}")).to_owned()
+    };
+    let head = "# finds: W02-SPAN";
+    assert_eq!(
+        error(&replaces_span(head, "println!(span);")),
+        " does not compile: see the messages above"
+    );
+    let other = replaces_span(head, "println!();").replace("\"span\"", "\"spam\"");
+    let said = error(&other);
+    assert!(said.starts_with(" does not apply: src/main.rs ("), "{said}");
+    assert_eq!(
+        error("nonsense"),
+        " must begin with one line `# finds: W02-…` or `# accepted`"
+    );
+    assert_eq!(
+        error(&replaces_span("# finds: W03-SPAN", "println!();")),
+        " names `W03-SPAN`: it must be ids like W02-STATUS"
+    );
+    let said = error("# accepted\nnonsense\n");
+    assert!(
+        said.starts_with(" is no patch that can be read: "),
+        "{said}"
+    );
 }

@@ -15,6 +15,10 @@ use super::{Test, alone, start, subject, this_program, within_deadline};
 pub const ALL: &[(&str, Test)] = &[
     ("environment::it_is_cleaned", it_is_cleaned),
     ("environment::it_names_a_program", it_names_a_program),
+    (
+        "environment::it_names_another_build",
+        it_names_another_build,
+    ),
     ("environment::it_names_a_broker", it_names_a_broker),
     ("environment::any_program_will_do", any_program_will_do),
 ];
@@ -22,6 +26,7 @@ pub const ALL: &[(&str, Test)] = &[
 /// The first argument of a process that is one of these cases.
 const CLEANED: &str = "child:cleaned";
 const PROGRAM: &str = "child:program";
+const STEP: &str = "child:step";
 const BROKER: &str = "child:broker";
 const CHECK: &str = "child:check";
 
@@ -34,6 +39,7 @@ pub fn child() -> Option<ExitCode> {
             Some(program) => println!("{} | {:?}", program.command_line(), program.stop_signal()),
             None => println!("none"),
         }),
+        STEP => Program::of_step("step-05").map(|program| println!("{}", program.command_line())),
         BROKER => BrokerChoice::from_env().and_then(|choice| {
             choice.prepare()?;
             println!("{}", choice.describe());
@@ -147,6 +153,18 @@ fn it_names_a_program() {
         assert_eq!(output(PROGRAM, &[], &variables), expected, "{variables:?}");
     }
     assert_eq!(output(PROGRAM, &[], &[]), "none\n");
+}
+
+/// A path, not a command: it is started as it is.
+fn it_names_another_build() {
+    for (variables, expected) in [
+        (&[][..], "step-05\n"),
+        (&[("WORKBOOK_TIER1", "")], "step-05\n"),
+        (&[("WORKBOOK_TIER1", "/a b/spoilt")], "'/a b/spoilt'\n"),
+        (&[("TIER1_CMD", "other")], "step-05\n"),
+    ] {
+        assert_eq!(output(STEP, &[], variables), expected, "{variables:?}");
+    }
 }
 
 /// Which broker these variables choose, or why none.

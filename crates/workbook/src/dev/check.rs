@@ -1,8 +1,9 @@
 //! `cargo workbook dev check`: whether starters and solutions are what they should be.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use super::{
+    breaks,
     programs::{self, Package},
     sources,
     verdict::Problem,
@@ -17,14 +18,27 @@ const FEW_LINES: usize = 10;
 pub fn check(workspace: &Workspace, steps: &[u8]) -> Result<ExitCode, Error> {
     let mut all: Vec<Problem> = Vec::new();
     for step in steps {
-        match check_one(workspace, *step)? {
-            Ok(line) => terminal::say(&format!("step {step:02}  {line}\n")),
-            Err(problems) => {
-                for problem in problems {
-                    terminal::say(&format!("step {step:02}  ✗ {}\n", problem.text));
-                    all.push(problem);
+        let say = |line: &str| terminal::say(&format!("step {step:02}  {line}\n"));
+        let problems = match check_one(workspace, *step)? {
+            Err(problems) => problems,
+            Ok(passed) => {
+                say(&passed.line);
+                match breaks::check(workspace, *step, &passed.check)? {
+                    Err(problems) => problems,
+                    Ok(tally) => {
+                        if !tally.is_empty() {
+                            say(&tally.to_string());
+                        } else if passed.to_write > 0 {
+                            say("no wrong solution is kept");
+                        }
+                        Vec::new()
+                    }
                 }
             }
+        };
+        for problem in problems {
+            say(&format!("✗ {}", problem.text));
+            all.push(problem);
         }
     }
     Ok(if all.is_empty() {
@@ -36,15 +50,25 @@ pub fn check(workspace: &Workspace, steps: &[u8]) -> Result<ExitCode, Error> {
     })
 }
 
-/// One step: a line that says how it stands, or what is wrong with it.
-fn check_one(workspace: &Workspace, step: u8) -> Result<Result<String, Vec<Problem>>, Error> {
+/// A step that is as it should be.
+struct Passed {
+    /// Says how it stands.
+    line: String,
+    /// How many lines the reader writes.
+    to_write: usize,
+    /// The solution's check.
+    check: PathBuf,
+}
+
+/// Starter and solution of one step: how they stand, or what is wrong with them.
+fn check_one(workspace: &Workspace, step: u8) -> Result<Result<Passed, Vec<Problem>>, Error> {
     let sources = sources::look_at(workspace, step)?;
     if !sources.problems.is_empty() {
         // A starter that isn't the one that readers get need not be run.
         let problems = sources.problems.into_iter().map(Problem::code);
         return Ok(Err(problems.collect()));
     }
-    let [starter, solution] = programs::build(workspace, step)?;
+    let [starter, mut solution] = programs::build(workspace, step)?;
     let names = [workspace.step(step), workspace.solution(step)].map(|path| workspace.tell(&path));
     let mut problems = Vec::new();
     for (package, name) in [(&starter, &names[0]), (&solution, &names[1])] {
@@ -68,7 +92,7 @@ fn check_one(workspace: &Workspace, step: u8) -> Result<Result<String, Vec<Probl
         };
         for (test, program) in tests {
             let what = format!("{}'s {test}", workspace.tell(&folder));
-            let (said, output) = match programs::run(workspace, &folder, program) {
+            let (said, output) = match programs::run(workspace, &folder, program, None) {
                 Err(error @ Error::TooLong(..)) => {
                     problems.push(Problem::code(format!("{what}: {error}")));
                     continue;
@@ -93,7 +117,7 @@ fn check_one(workspace: &Workspace, step: u8) -> Result<Result<String, Vec<Probl
         return Ok(Err(problems));
     }
     let passed = passed.join(" + ");
-    Ok(Ok(match sources.to_write {
+    let line = match sources.to_write {
         0 => format!("starter and solution pass ({passed} tests), nothing to write"),
         lines => {
             let noun = if lines == 1 { "line" } else { "lines" };
@@ -103,6 +127,11 @@ fn check_one(workspace: &Workspace, step: u8) -> Result<Result<String, Vec<Probl
                 failed_with.join(", ")
             )
         }
+    };
+    Ok(Ok(Passed {
+        line,
+        to_write: sources.to_write,
+        check: solution.tests.swap_remove(0).1,
     }))
 }
 
