@@ -44,11 +44,14 @@ impl RabbitMq {
     /// The one container that all runs on this machine share: found running, or
     /// started. Virtual hosts of processes that have ended are removed.
     ///
+    /// Unless `insist`, an image that could not be fetched a few minutes ago is not
+    /// asked for again: without a network each run would wait for it.
+    ///
     /// # Errors
     /// If Docker doesn't answer, the image can't be had, or RabbitMQ doesn't start.
-    pub async fn shared(say: Say) -> Result<Self, Error> {
+    pub async fn shared(say: Say, insist: bool) -> Result<Self, Error> {
         runtime::spawn(async move {
-            let rabbitmq = shared::get_or_create(&Image::rabbitmq()?, &say).await?;
+            let rabbitmq = shared::get_or_create(&Image::rabbitmq()?, &say, insist).await?;
             rabbitmq.sweep().await?;
             Ok(rabbitmq)
         })

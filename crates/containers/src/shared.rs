@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,9 @@ const FOUND_DEADLINE: Duration = Duration::from_secs(45);
 /// How long another process may hold the lock: it fetches, removes and starts.
 const LOCK_DEADLINE: Duration = Duration::from_secs(300);
 
+/// How long an image that could not be fetched is not asked for again.
+const IN_VAIN: Duration = Duration::from_secs(600);
+
 /// How long to wait for the lock before saying so.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -47,7 +50,7 @@ pub async fn pull(say: Say) -> Result<String, Error> {
         if docker.has(&image).await {
             return Ok(format!("{image} is here already"));
         }
-        docker.have(&image, &say).await?;
+        fetch(&docker, &image, &say, true).await?;
         Ok(format!("{image} is here now"))
     })
     .await
@@ -80,7 +83,11 @@ pub async fn stop() -> Result<Vec<String>, Error> {
 }
 
 /// The shared RabbitMQ made of `image`, answering.
-pub(crate) async fn get_or_create(image: &Image, say: &Say) -> Result<RabbitMq, Error> {
+pub(crate) async fn get_or_create(
+    image: &Image,
+    say: &Say,
+    insist: bool,
+) -> Result<RabbitMq, Error> {
     let docker = Docker::connect().await?;
     let name = format!("otel-workbook-rabbitmq-{}", short_hash(&image.to_string()));
     // Without the lock: the usual case, in which nobody has to wait for anybody.
@@ -98,7 +105,7 @@ pub(crate) async fn get_or_create(image: &Image, say: &Say) -> Result<RabbitMq, 
     {
         return Ok(rabbitmq);
     }
-    docker.have(image, say).await?;
+    fetch(&docker, image, say, insist).await?;
     // Stopped, broken, or not there. One that was stopped starts no faster than a
     // new one, and what is in it belongs to nobody any more.
     docker.remove(&name).await?;
@@ -139,6 +146,42 @@ pub(crate) async fn get_or_create(image: &Image, say: &Say) -> Result<RabbitMq, 
     Ok(rabbitmq)
 }
 
+/// Sees that `image` is here, and remembers for a while if it can't be had.
+async fn fetch(docker: &Docker, image: &Image, say: &Say, insist: bool) -> Result<(), Error> {
+    let name = format!("otel-workbook-no-image-{}", short_hash(&image.to_string()));
+    let note = private(&name, "txt");
+    if docker.has(image).await {
+        return Ok(());
+    }
+    if !insist && let Some(reason) = recent(&note) {
+        return Err(Error::Image {
+            image: image.to_string(),
+            reason: format!("{reason}; `cargo workbook pull` tries again"),
+        });
+    }
+    let fetched = docker.have(image, say).await;
+    // Without the note the next run tries again: nothing to fail for.
+    let _ = match &fetched {
+        Err(Error::Image { reason, .. }) => std::fs::write(&note, reason),
+        _ => std::fs::remove_file(&note),
+    };
+    fetched
+}
+
+/// What the note says, if it is not old.
+fn recent(note: &Path) -> Option<String> {
+    let written = std::fs::metadata(note).ok()?.modified().ok()?;
+    let age = written.elapsed().ok()?;
+    (age < IN_VAIN).then(|| std::fs::read_to_string(note).ok())?
+}
+
+/// A file in the temporary directory. That may be the same for all users, and none can
+/// write another's file.
+fn private(name: &str, extension: &str) -> PathBuf {
+    let user = rustix::process::getuid().as_raw();
+    std::env::temp_dir().join(format!("{name}-{user}.{extension}"))
+}
+
 /// The container's RabbitMQ, if it runs with both ports published.
 async fn running(docker: &Docker, name: &str) -> Result<Option<RabbitMq>, Error> {
     let Some(found) = docker.find(name).await? else {
@@ -169,9 +212,7 @@ struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 
 impl Lock {
     async fn take(name: &str, say: &Say) -> Result<Self, Error> {
-        // The directory may be that of all users, and none can open another's file.
-        let user = rustix::process::getuid().as_raw();
-        let path = std::env::temp_dir().join(format!("{name}-{user}.lock"));
+        let path = private(name, "lock");
         let say = say.clone();
         tokio::task::spawn_blocking(move || Self::wait(path, &say))
             .await

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 
 /// Gets the shared RabbitMQ and a virtual host, and keeps it until the input ends.
 fn user() -> Result<(), Error> {
-    let rabbitmq = block_on(RabbitMq::shared(Arc::new(|line| eprintln!("{line}"))))?;
+    let rabbitmq = block_on(RabbitMq::shared(Arc::new(|line| eprintln!("{line}")), true))?;
     let vhost = block_on(rabbitmq.vhost())?;
     println!("{} {}", rabbitmq.address(), vhost.name());
     let _ = std::io::stdin().lines().count();

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// All tests, by name.
-pub const ALL: [(&str, Test); 14] = [
+pub const ALL: [(&str, Test); 15] = [
     ("no_tier2_is_502", no_tier2_is_502),
     ("no_saas_is_502", no_saas_is_502),
     ("a_failing_saas_is_502", a_failing_saas_is_502),
@@ -31,6 +31,7 @@ pub const ALL: [(&str, Test); 14] = [
     ),
     ("sigterm_drains", sigterm_drains),
     ("sigint_drains", sigint_drains),
+    ("it_stops_in_silence", it_stops_in_silence),
     ("a_bad_variable_is_named", a_bad_variable_is_named),
     ("no_secret_is_printed", no_secret_is_printed),
     ("log_lines_can_be_json", log_lines_can_be_json),
@@ -268,6 +269,20 @@ fn drains(case: &Case, signal: StopSignal) -> Outcome {
     case.expect_response("/slow", 200, &body("slow"), &response)?;
     let exit = lab.stop_with(signal)?;
     case.expect("EXIT", "the exit code", "0".to_owned(), code(&exit.status))
+}
+
+/// A thread of a library that outlives what it stands on panics where nobody looks.
+fn it_stops_in_silence(case: &Case) -> Outcome {
+    for _ in 0..5 {
+        let mut lab = case.start_with(case.config().without(Part::Queue), &[])?;
+        lab.get("/nope")?;
+        let stderr = lab.stop()?.stderr;
+        if let Some(line) = stderr.lines().find(|line| line.contains("panicked")) {
+            let sentence = "something panics while the service stops";
+            return Err(case.told("PANIC", sentence, "no panic", line).into());
+        }
+    }
+    Ok(())
 }
 
 fn a_bad_variable_is_named(case: &Case) -> Outcome {

@@ -83,10 +83,10 @@ impl BrokerChoice {
     pub fn prepare(&self) -> Result<(), LabError> {
         match self {
             Self::Automatic => {
-                let _ = shared();
+                let _ = shared(false);
                 Ok(())
             }
-            Self::Docker => shared().map(drop),
+            Self::Docker => shared(true).map(drop),
             Self::Embedded | Self::Url(_) => Ok(()),
         }
     }
@@ -95,14 +95,16 @@ impl BrokerChoice {
     /// [`BrokerChoice::prepare`], it may take its time on the first call.
     pub fn describe(&self) -> String {
         match self {
-            Self::Automatic | Self::Docker => match (shared(), Image::rabbitmq()) {
-                (Ok(_), Ok(image)) => format!("broker: RabbitMQ in Docker ({image})"),
-                (Err(error), _) if *self == Self::Automatic => {
-                    format!("broker: embedded ({})", reason(error))
+            Self::Automatic | Self::Docker => {
+                match (shared(*self == Self::Docker), Image::rabbitmq()) {
+                    (Ok(_), Ok(image)) => format!("broker: RabbitMQ in Docker ({image})"),
+                    (Err(error), _) if *self == Self::Automatic => {
+                        format!("broker: embedded ({})", reason(error))
+                    }
+                    (Err(error), _) => format!("broker: none ({})", reason(error)),
+                    (_, Err(error)) => format!("broker: none ({error})"),
                 }
-                (Err(error), _) => format!("broker: none ({})", reason(error)),
-                (_, Err(error)) => format!("broker: none ({error})"),
-            },
+            }
             Self::Embedded => "broker: embedded (in this process, nothing to install)".to_owned(),
             Self::Url(url) => match url.parse::<AMQPUri>() {
                 Ok(uri) => format!(
@@ -116,11 +118,11 @@ impl BrokerChoice {
 }
 
 /// The shared RabbitMQ, as it was found on the first call, or why there is none.
-fn shared() -> Result<RabbitMq, LabError> {
+fn shared(insist: bool) -> Result<RabbitMq, LabError> {
     static SHARED: OnceLock<Result<RabbitMq, String>> = OnceLock::new();
     let shared = SHARED.get_or_init(|| {
         let say: containers::Say = Arc::new(|line| eprintln!("{line}"));
-        containers::block_on(RabbitMq::shared(say)).map_err(|error| error.to_string())
+        containers::block_on(RabbitMq::shared(say, insist)).map_err(|error| error.to_string())
     });
     shared
         .clone()
@@ -150,7 +152,8 @@ impl Running {
         match choice {
             BrokerChoice::Automatic | BrokerChoice::Docker => {
                 // It blocks, for the first lab even long.
-                let shared = tokio::task::spawn_blocking(shared)
+                let insist = *choice == BrokerChoice::Docker;
+                let shared = tokio::task::spawn_blocking(move || shared(insist))
                     .await
                     .map_err(|error| LabError::part("the broker", error))?;
                 match shared {

@@ -292,13 +292,11 @@ fn general(about: &About<'_>) -> Option<&'static str> {
              sees only the routes that are there before it."
         }
         (Kind::Missing, Some(HttpClient)) => {
-            "No span is started around the request, or it is never ended: the request does \
-             not go through the middleware."
+            "No span is started around the request, or the request does not go through the \
+             middleware."
         }
-        (Kind::Missing, Some(Publish)) => {
-            "No span is started around the publish, or it is never ended."
-        }
-        (Kind::Missing, _) => "No such span is started, or it is never ended.",
+        (Kind::Missing, Some(Publish)) => "No span is started around the publish.",
+        (Kind::Missing, _) => "No such span is started.",
         (Kind::Unexpected, Some(HttpServer)) => {
             "The request is traced although it is not meant to be, or two layers each make \
              a span."
@@ -339,7 +337,9 @@ fn general(about: &About<'_>) -> Option<&'static str> {
             "A `traceparent` was taken that is not valid, or the span of the caller was never \
              ended."
         }
-        (Kind::Orphan, _) => "The span above it was never ended, so it was not exported.",
+        (Kind::Orphan, _) => {
+            "The span above it was not exported: it is still held by somebody, so it didn't end."
+        }
         (Kind::Parent | Kind::Split, Some(HttpServer)) => {
             "The caller's context is not extracted from the request's headers, or not given \
              to the span as its parent."

@@ -140,8 +140,8 @@ async fn forward(client: TcpStream, upstream: String, states: watch::Receiver<St
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         tokio::join!(
-            copy(from_client, to_server, states.clone(), false),
-            copy(from_server, to_client, states.clone(), true),
+            copy(from_client, to_server, states.clone(), cuts, false),
+            copy(from_server, to_client, states.clone(), cuts, true),
         );
     };
     let cut = watched.wait_for(|state| state.fault == Fault::Cut || state.cuts != cuts);
@@ -157,6 +157,7 @@ async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut states: watch::Receiver<State>,
+    cuts: u64,
     delayed: bool,
 ) {
     // Reading goes on while earlier bytes wait, so that a delay adds once and not
@@ -176,8 +177,13 @@ async fn copy(
     let write = async move {
         while let Some((arrived, piece)) = pieces.recv().await {
             loop {
-                let fault = states.borrow_and_update().fault;
-                match fault {
+                let state = *states.borrow_and_update();
+                // A cut can come while this is running: what was delayed or held until
+                // then is lost with the connection.
+                if state.fault == Fault::Cut || state.cuts != cuts {
+                    return;
+                }
+                match state.fault {
                     Fault::Delay(delay) if delayed => {
                         let due = tokio::time::sleep_until(arrived + delay);
                         tokio::select! {

@@ -2,7 +2,7 @@
 //! restarted, and runs out of memory, in a container of these tests' own.
 //!
 //! Two labs are under load at a time, each in a virtual host. In one the system's own
-//! consumer takes the messages: it has to recover. In the other a [`Witness`] takes
+//! consumer takes the messages: it has to recover. In the other a witness takes
 //! them and keeps what they were: each confirmed message has to be among them.
 
 use std::{

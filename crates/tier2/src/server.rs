@@ -21,8 +21,8 @@ use crate::Phase;
 
 /// The methods that may stand in `http.request.method`; any other is `_OTHER`, so
 /// that a caller cannot make up span names.
-const METHODS: [&str; 9] = [
-    "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
+const METHODS: [&str; 10] = [
+    "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE",
 ];
 
 /// Query keys whose values are signatures or credentials (conventions, `url.query`).

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         }
     };
     // ANCHOR: init
-    // Before the router: its layer takes its tracer from the global provider once.
+    // Before the router: its layer asks for the global provider once.
     // Without telemetry the service is still worth having.
     if let Err(reason) = telemetry::init() {
         say(&format!("tier1: {reason}"));
@@ -53,9 +53,10 @@ fn main() -> ExitCode {
     let served = match Runtime::new() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(config));
-            // Dropping it would wait for whatever still blocks a thread, such as the
-            // look-up of a name: nobody needs the answer any more.
-            runtime.shutdown_background();
+            // Not dropped: that would wait for whatever still blocks a thread, such as the
+            // look-up of a name, and lapin's own thread panics without it. All of it ends
+            // with the process.
+            std::mem::forget(runtime);
             served
         }
         Err(error) => Err(format!("can't start the runtime: {error}")),

@@ -56,9 +56,10 @@ fn main() -> ExitCode {
     let served = match Runtime::new() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(config));
-            // Dropping it would wait for whatever still blocks a thread, such as the
-            // look-up of a name: nobody needs the answer any more.
-            runtime.shutdown_background();
+            // Not dropped: that would wait for whatever still blocks a thread, such as the
+            // look-up of a name, and lapin's own thread panics without it. All of it ends
+            // with the process.
+            std::mem::forget(runtime);
             served
         }
         Err(error) => Err(format!("can't start the runtime: {error}")),

@@ -6,9 +6,10 @@
 /// Call it outside of a runtime, before the first span. The error is one line.
 pub fn init() -> Result<(), String> {
     // TODO 1: Make the exporter for OTLP: `opentelemetry_otlp::SpanExporter::builder()`,
-    // then `with_http()`, `with_protocol(Protocol::HttpBinary)` and `build()`. Where to
-    // send spans it reads from OTEL_EXPORTER_OTLP_ENDPOINT itself. If `build` fails,
-    // answer "no spans are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL".
+    // then `with_http()`, `with_protocol(Protocol::HttpBinary)` (of the trait
+    // `WithExportConfig`) and `build()`. Where to send spans it reads from
+    // OTEL_EXPORTER_OTLP_ENDPOINT itself. If `build` fails, answer
+    // "no spans are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL".
     //
     // TODO 2: Make the provider: `SdkTracerProvider::builder()`
     // - with the resource `Resource::builder().with_service_name("tier1-service").build()`,

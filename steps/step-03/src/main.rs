@@ -44,10 +44,10 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    // Before the router: its layer takes its tracer from the global provider once.
+    // Before the router: its layer asks for the global provider once.
     // TODO 3: Keep the guard until `main` ends: `let _telemetry = …`, an `Option` that is
-    // None after an error. It is dropped last then, when the runtime has gone and no
-    // request can make a span any more.
+    // None after an error. It is dropped last then, when the requests have ended their
+    // spans.
     // Without telemetry the service is still worth having.
     if let Err(reason) = telemetry::init() {
         say(&format!("tier1: {reason}"));
@@ -55,9 +55,10 @@ fn main() -> ExitCode {
     let served = match Runtime::new() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(config));
-            // Dropping it would wait for whatever still blocks a thread, such as the
-            // look-up of a name: nobody needs the answer any more.
-            runtime.shutdown_background();
+            // Not dropped: that would wait for whatever still blocks a thread, such as the
+            // look-up of a name, and lapin's own thread panics without it. All of it ends
+            // with the process.
+            std::mem::forget(runtime);
             served
         }
         Err(error) => Err(format!("can't start the runtime: {error}")),

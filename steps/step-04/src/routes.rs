@@ -77,7 +77,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/random", get(random))
         .route("/healthcheck", get(healthcheck))
         // TODO 7: Put `.layer(axum::middleware::from_fn(crate::server::trace))` in place of this
-        // layer, and the route `/healthcheck` after it: probes need no spans.
+        // layer (its `use` goes, too), and the route `/healthcheck` after it: probes need no spans.
         // After the routes: a layer wraps what was added before it.
         .layer(Layer::new())
         .with_state(app)

@@ -21,15 +21,15 @@ pub async fn trace(request: Request, next: Next) -> Response {
     // call `propagator.extract_with_context(&Context::new(), …)` with
     // `&HeaderExtractor(request.headers())`.
     //
-    // TODO 3: The span: `telemetry::tracer()` has a `span_builder(name)`. Give it the kind
-    // (`with_kind(SpanKind::Server)`) and what is known by now
+    // TODO 3: The span: `let tracer = telemetry::tracer()` has a `span_builder(name)`. Give
+    // it the kind (`with_kind(SpanKind::Server)`) and what is known by now
     // (`with_attributes(attributes::of_request(&request))`), and start it under the caller's
     // context (`start_with_context(tracer, &parent)`). `parent.with_span(span)` makes
     // the context in which it is the current span.
     //
     // TODO 4: Run the handler in that context: `next.run(request).with_context(…)`, of
-    // `FutureExt`. A guard (`attach()`) across an await would stay on a thread that others
-    // use meanwhile.
+    // `FutureExt`. Give it a clone, which is cheap: `end` needs the context, too. A guard
+    // (`attach()`) across an await would stay on a thread that others use meanwhile.
     let response = next.run(request).await;
     // TODO 6: Call `end`.
     response
@@ -46,7 +46,8 @@ fn name(request: &Request) -> String {
 fn end(context: &Context, response: &Response) {
     let span = context.span();
     // TODO 6: Set `attribute::HTTP_RESPONSE_STATUS_CODE` to the number, an i64. If it
-    // `is_server_error()`, set `attribute::ERROR_TYPE` to the number as text, and the
-    // status to `Status::error("")`: a description would only repeat the number.
+    // `is_server_error()`, set `attribute::ERROR_TYPE` to the number as text
+    // (`status.as_str()`), and the status to `Status::error("")`: a description would only
+    // repeat the number.
     span.end();
 }

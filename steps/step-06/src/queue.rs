@@ -77,8 +77,8 @@ struct MessageHeaders<'a>(&'a mut FieldTable);
 
 impl Injector for MessageHeaders<'_> {
     fn set(&mut self, key: &str, value: String) {
-        // TODO 1: Insert `AMQPValue::LongString(value.into())` under `key.into()`: a long
-        // string is text on every client, a short one isn't.
+        // TODO 1: Insert `AMQPValue::LongString(value.into())` under `key.into()`. A long
+        // string is text; of a short one RabbitMQ reads a number, and closes the connection.
     }
 }
 

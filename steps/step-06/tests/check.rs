@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{CALLER_TRACE, Case, Fault, Kind, LabConfig, Outcome, Part};
+use lab::{CALLER_SPAN, CALLER_TRACE, Case, Fault, Kind, LabConfig, Outcome, Part};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::StatusCode;
 
@@ -10,11 +10,22 @@ fn main() -> std::process::ExitCode {
     lab::check!("06", "Messages out")
         .chapter("06-messages-out")
         .otherwise("queue.rs", 2)
-        .todo(Kind::InjectMessage, "queue.rs", 3)
+        .cause(
+            Kind::InjectMessage,
+            "queue.rs",
+            3,
+            "No `traceparent` is in the message's headers: the context is not injected or the \
+             headers are not given to the message (TODO 3), or `set` inserts nothing (TODO 1).",
+        )
         .todo(Kind::InjectParent, "queue.rs", 3)
         .todo(Kind::Inject, "queue.rs", 3)
         .todo(Kind::Split, "queue.rs", 3)
-        .todo(Kind::Confirm, "queue.rs", 4)
+        .cause(
+            Kind::Confirm,
+            "queue.rs",
+            4,
+            "`end` is called before the broker has confirmed: first wait for the result of `send`.",
+        )
         .todo(Kind::Status, "queue.rs", 5)
         .cause(
             Kind::Unexpected,
@@ -31,11 +42,18 @@ fn main() -> std::process::ExitCode {
              header is added that the propagator doesn't ask for.",
         )
         .named(
+            "DESCRIPTION",
+            "queue.rs",
+            5,
+            "`Status::error` takes the error's text: unlike a number it says more than the type.",
+        )
+        .named(
             "FAILED",
             "queue.rs",
             5,
             "A message is on its way until the broker has confirmed it: timeout, return and a \
-             lost connection are the span's error.",
+             lost connection are the span's error. Is `end` called with the result (TODO 4), \
+             and does it look at it (TODO 5)?",
         )
         .test("fast", fast)
         .test("slow", slow)
@@ -100,8 +118,7 @@ fn tier2_stopped(case: &Case) -> Outcome {
 /// What lies in the queue: the header as text, and nothing that nobody asked for.
 fn message(case: &Case) -> Outcome {
     let lab = case.start_with(case.config().without(Part::Consumer), &[])?;
-    let traceparent = format!("00-{CALLER_TRACE}-{}-01", lab::CALLER_SPAN);
-    lab.request("GET", "/fast", &[("traceparent", &traceparent)])?;
+    get_as_caller(&lab)?;
     let messages = lab.take_messages()?;
     case.expect("MESSAGES", "the number of messages", 1, messages.len())?;
     let headers = messages[0].headers_as_text();
@@ -124,8 +141,7 @@ fn late_confirm(case: &Case) -> Outcome {
     let lab = case.start()?;
     connected(case, &lab)?;
     lab.fault(Part::Queue, Fault::Delay(LATE));
-    let traceparent = format!("00-{CALLER_TRACE}-{}-01", lab::CALLER_SPAN);
-    lab.request("GET", "/fast", &[("traceparent", &traceparent)])?;
+    get_as_caller(&lab)?;
     lab.fault(Part::Queue, Fault::None);
     let recording = only_the_callers(lab.finish()?);
     case.expect_confirm_covered(&recording, LATE)
@@ -150,7 +166,7 @@ fn lost(case: &Case) -> Outcome {
     // Messages pass, confirms don't.
     lab.fault(Part::Queue, Fault::Delay(DEADLINE));
     let response = std::thread::scope(|scope| {
-        let request = scope.spawn(|| lab.get("/fast"));
+        let request = scope.spawn(|| get_as_caller(&lab));
         let started = Instant::now();
         while lab.take_messages()?.is_empty() && started.elapsed() < DEADLINE {}
         lab.fault(Part::Queue, Fault::Cut);
@@ -161,7 +177,7 @@ fn lost(case: &Case) -> Outcome {
     })?;
     case.expect("STATUS", "the status of GET /fast", 503, response.status)?;
     lab.fault(Part::Queue, Fault::None);
-    let recording = lab.finish()?;
+    let recording = only_the_callers(lab.finish()?);
     expect_failed(
         case,
         &recording,
@@ -178,10 +194,10 @@ fn failed(case: &Case, error_type: &str, fault: impl FnOnce(&lab::Lab) -> Outcom
     let lab = case.start_with(config, &[])?;
     connected(case, &lab)?;
     fault(&lab)?;
-    let response = lab.get("/fast")?;
+    let response = get_as_caller(&lab)?;
     case.expect("STATUS", "the status of GET /fast", 503, response.status)?;
     lab.fault(Part::Queue, Fault::None);
-    let recording = lab.finish()?;
+    let recording = only_the_callers(lab.finish()?);
     expect_failed(case, &recording, &[error_type])
 }
 
@@ -190,7 +206,15 @@ fn expect_failed(case: &Case, recording: &lab::Recording, error_types: &[&str]) 
         .spans
         .iter()
         .filter(|span| span.name == "publish signups" && span.status.code == StatusCode::Error);
+    let failed: Vec<_> = failed.collect();
+    if failed.iter().any(|span| span.status.description.is_empty()) {
+        let sentence = "the status of a message that wasn't confirmed has no description";
+        return Err(case
+            .told("DESCRIPTION", sentence, "the error's text", "nothing")
+            .into());
+    }
     let types: Vec<_> = failed
+        .iter()
         .map(|span| match span.attribute(attribute::ERROR_TYPE) {
             Some(otlp::Value::Str(text)) => text.clone(),
             _ => "none".to_owned(),
@@ -224,6 +248,12 @@ fn connected(case: &Case, lab: &lab::Lab) -> Outcome {
         200,
         lab.get("/fast")?.status,
     )
+}
+
+/// A request whose spans can be told from those of earlier ones.
+fn get_as_caller(lab: &lab::Lab) -> Result<lab::Response, lab::LabError> {
+    let traceparent = format!("00-{CALLER_TRACE}-{CALLER_SPAN}-01");
+    lab.request("GET", "/fast", &[("traceparent", &traceparent)])
 }
 
 fn only_the_callers(mut recording: lab::Recording) -> lab::Recording {

@@ -24,6 +24,10 @@ pub const WITH_DOCKER: &[(&str, Test)] = &[
         what_was_published_is_settled,
     ),
     ("docker::labs_are_apart", labs_are_apart),
+    (
+        "docker::an_image_is_not_asked_for_in_vain",
+        an_image_is_not_asked_for_in_vain,
+    ),
 ];
 
 const EMBEDDED: &str = "broker: embedded (Docker doesn't answer: ";
@@ -87,6 +91,27 @@ fn what_was_published_is_settled() {
     assert_eq!(super::system::consumed_ids(&recording), ids);
 }
 
+/// Without a network each run would wait for it. Who asks for Docker asks again.
+fn an_image_is_not_asked_for_in_vain() {
+    // A registry that is not there, and a name that no run before had.
+    let image = format!("127.0.0.1:1/in-vain-{}:none", std::process::id());
+    let said = |choice| {
+        broker(&[
+            ("WORKBOOK_BROKER", choice),
+            ("WORKBOOK_RABBITMQ_IMAGE", &image),
+        ])
+    };
+    let again = "; `cargo workbook pull` tries again)\n";
+    let first = said("");
+    let expected = format!("broker: embedded (no image {image}: ");
+    assert!(first.starts_with(&expected), "{first}");
+    assert!(!first.ends_with(again), "{first}");
+    let second = said("");
+    assert_eq!(second, first.replace(")\n", again));
+    let insisting = said("docker");
+    assert!(!insisting.contains("tries again"), "{insisting}");
+}
+
 /// Each in a virtual host of its own, which goes with the lab.
 fn labs_are_apart() {
     let config = || LabConfig::new(BrokerChoice::Docker).without(Part::Consumer);
@@ -110,7 +135,10 @@ fn labs_are_apart() {
     drop((one, two));
     let left = containers::block_on(async {
         let silent: containers::Say = std::sync::Arc::new(|_| {});
-        containers::RabbitMq::shared(silent).await?.vhosts().await
+        containers::RabbitMq::shared(silent, true)
+            .await?
+            .vhosts()
+            .await
     })
     .expect("RabbitMQ tells");
     assert!(!names.iter().any(|name| left.contains(name)), "{left:?}");
