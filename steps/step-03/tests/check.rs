@@ -18,8 +18,8 @@ fn main() -> std::process::ExitCode {
             "telemetry.rs",
             1,
             "Nobody sends what waits when the process ends: there is no guard, it has no `drop`, \
-             or it was dropped at once. `let _ = …` drops at once, `let _telemetry = …` at \
-             the end.",
+             or it was dropped at once (`let _ = …` drops at once, `let _telemetry = …` at the \
+             end), or before the last request had ended its span.",
         )
         .cause(
             Kind::Missing,
