@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Connection, ConnectionProperties,
+    Channel, Connection, ConnectionProperties, Event,
     message::Delivery,
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions,
@@ -92,14 +92,38 @@ async fn run(url: String, seen: Arc<Mutex<Vec<Seen>>>, mut stopping: watch::Rece
             let connection = tokio::time::timeout(CONNECT_DEADLINE, connecting)
                 .await
                 .map_err(std::io::Error::from)??;
-            let channel = connection.create_channel().await?;
-            consume(&channel, &seen, &mut stopping).await?;
-            connection.close(200, "done".into()).await
+            let lost = lost(&connection);
+            let consumed = async {
+                let channel = connection.create_channel().await?;
+                consume(&channel, &seen, &mut stopping).await?;
+                connection.close(200, "done".into()).await
+            };
+            // An ack, for one, can wait for ever if the connection breaks in that moment.
+            tokio::select! {
+                biased;
+                consumed = consumed => consumed,
+                error = lost => Err(error),
+            }
         };
         match consumed.await {
             Ok(()) => return,
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
+    }
+}
+
+/// Done when the connection is lost.
+fn lost(connection: &Connection) -> impl Future<Output = lapin::Error> {
+    let mut events = connection.events_listener();
+    // Events are heard from here on: what happened before shows in the status only.
+    let connected = connection.status().connected();
+    async move {
+        while connected && let Some(event) = events.next().await {
+            if let Event::Error(error) = event {
+                return error;
+            }
+        }
+        std::io::Error::from(std::io::ErrorKind::NotConnected).into()
     }
 }
 

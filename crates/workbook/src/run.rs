@@ -14,7 +14,7 @@ use lab::{Lab, LabConfig, Program};
 use otlp::{Store, Trace, TraceId};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{Error, step::Step, terminal};
+use crate::{Error, step::Step, terminal, trace};
 
 /// A trace to which nothing was added for this long is shown.
 const QUIET: Duration = Duration::from_millis(400);
@@ -32,6 +32,9 @@ pub fn run(step: &Step, program: &OsStr, port: u16) -> Result<ExitCode, Error> {
     let mut stop = lab.block_on(async { Stop::new() })?;
 
     let echo = Arc::new(|line: &str| {
+        if trace::is_console_span(line) {
+            return;
+        }
         terminal::say(&format!(
             "{}\n",
             terminal::dim(&format!("tier1 │ {}", terminal::harmless(line)))
@@ -41,7 +44,8 @@ pub fn run(step: &Step, program: &OsStr, port: u16) -> Result<ExitCode, Error> {
     // In a process group of its own, so that ctrl-c reaches this command alone and
     // tier1 stops in order.
     let tier1 = Program::tier1(program).in_own_group();
-    lab.spawn_echoing(&tier1, &[("PORT", &port)], Some(echo))?;
+    let variables = [("PORT", port.as_str()), trace::EXPORT_SOON];
+    lab.spawn_echoing(&tier1, &variables, Some(echo))?;
 
     terminal::say(&format!("\n{step} runs, with all around it ({broker})\n"));
     let first = lab.get("/fast")?;
@@ -50,6 +54,7 @@ pub fn run(step: &Step, program: &OsStr, port: u16) -> Result<ExitCode, Error> {
         first.status,
         terminal::harmless(first.body.trim_end())
     ));
+    trace::wait_for_export(step, &lab);
     lab.settle()?;
     let mut shown = Shown::default();
     terminal::say(&format!("\n\n{}", shown.take(&lab.store(), true)));

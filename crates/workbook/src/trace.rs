@@ -9,6 +9,9 @@ use crate::{Error, step::Step, terminal};
 /// How many of tier1's log lines are shown.
 const LOG_LINES: usize = 20;
 
+/// Has tier1 send its spans soon, not after the five seconds that are the default.
+pub const EXPORT_SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
+
 /// How long a step that exports in the background is waited for.
 const EXPORT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -23,15 +26,19 @@ pub fn trace(
     config.slow_delay = Duration::from_millis(1500);
     config.without.extend(without);
     let mut lab = Lab::start(config)?;
-    // Step 02 doesn't send its last spans when it ends: it is given the time to send
-    // them before.
-    lab.spawn(
-        &Program::tier1(program),
-        &[("OTEL_BSP_SCHEDULE_DELAY", "50")],
-    )?;
+    lab.spawn(&Program::tier1(program), &[EXPORT_SOON])?;
     let response = lab.get(path)?;
+    wait_for_export(step, &lab);
+    let recording = lab.finish()?;
+    terminal::say(&report(step, path, &response, &recording));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for the first of tier1's spans. Step 02 doesn't send its last ones when it ends,
+/// and whoever watches wants to see a trace at once.
+pub fn wait_for_export(step: &Step, lab: &Lab) {
     if step.has_telemetry() {
-        // None comes of an untraced path, or if something is wrong: that shows below.
+        // None comes of an untraced path, or if something is wrong: then that shows.
         let _ = lab.wait_for("an export", EXPORT_PATIENCE, |snapshot| {
             snapshot
                 .spans()
@@ -40,9 +47,6 @@ pub fn trace(
                 .map(|_| ())
         });
     }
-    let recording = lab.finish()?;
-    terminal::say(&report(step, path, &response, &recording));
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Status, body, traces, and what tier1 logged.
@@ -90,7 +94,7 @@ fn is_own(span: &otlp::Span) -> bool {
 }
 
 /// Whether `opentelemetry-stdout` wrote the line: the same spans are shown above.
-fn is_console_span(line: &str) -> bool {
+pub fn is_console_span(line: &str) -> bool {
     line.is_empty()
         || line.starts_with('\t')
         || line.starts_with("Span #")
