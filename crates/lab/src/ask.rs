@@ -2,13 +2,23 @@
 
 use std::time::Duration;
 
-use crate::{Case, Failure, LabConfig, Recording, behaviour::body};
+use crate::{Case, Failure, LabConfig, Recording, behaviour::body, contract::AROUND};
 
 /// A caller's trace id, as the checks send it.
 pub const CALLER_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// A caller's span id, as the checks send it.
 pub const CALLER_SPAN: &str = "00f067aa0ba902b7";
+
+/// A `traceparent` of [`CALLER_SPAN`] with these flags.
+pub fn traceparent(flags: &str) -> String {
+    format!("00-{CALLER_TRACE}-{CALLER_SPAN}-{flags}")
+}
+
+/// Whether `service` is one of those around tier1, which have spans in each step.
+pub fn is_around(service: &str) -> bool {
+    AROUND.contains(&service)
+}
 
 /// How long a service that exports in the background is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -66,8 +76,7 @@ impl<'a> Ask<'a> {
     /// A `traceparent` of [`CALLER_SPAN`] with these flags.
     #[must_use]
     pub fn caller(self, flags: &str) -> Self {
-        let traceparent = format!("00-{CALLER_TRACE}-{CALLER_SPAN}-{flags}");
-        self.header("traceparent", traceparent)
+        self.header("traceparent", traceparent(flags))
     }
 
     /// A variable more for the program under test.
@@ -130,11 +139,8 @@ impl<'a> Ask<'a> {
         if self.patient {
             // If none comes, the comparison that follows says so.
             let _ = lab.wait_for("an export", PATIENCE, |snapshot| {
-                let around = ["tier2-service", "consumer-service"];
                 let mut spans = snapshot.spans().iter();
-                spans
-                    .find(|span| !around.contains(&span.service()))
-                    .map(|_| ())
+                spans.find(|span| !is_around(span.service())).map(|_| ())
             });
         }
         Ok(lab.finish()?)

@@ -25,7 +25,7 @@ mod subject;
 mod tls;
 mod witness;
 
-pub use ask::{Ask, CALLER_SPAN, CALLER_TRACE};
+pub use ask::{Ask, CALLER_SPAN, CALLER_TRACE, is_around, traceparent};
 pub use broker_choice::{BrokerChoice, Message};
 pub use causes::Kind;
 pub use check::{Case, Check, Failure, Outcome, Test};

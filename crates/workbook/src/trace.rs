@@ -90,7 +90,7 @@ pub fn report(step: &Step, path: &str, response: &Response, recording: &Recordin
 
 /// Whether tier1 made it, whatever it calls itself.
 fn is_own(span: &otlp::Span) -> bool {
-    !matches!(span.service(), "tier2-service" | "consumer-service")
+    !lab::is_around(span.service())
 }
 
 /// Whether `opentelemetry-stdout` wrote the line: the same spans are shown above.

@@ -316,7 +316,7 @@ fn tracestate(case: &Case) -> Outcome {
         (String::new(), String::new()),
     ];
     let lab = case.start()?;
-    let traceparent = format!("00-{CALLER_TRACE}-{CALLER_SPAN}-01");
+    let traceparent = lab::traceparent("01");
     for (state, _) in &cases {
         let headers = [("traceparent", traceparent.as_str()), ("tracestate", state)];
         lab.request("GET", "/nope", &headers)?;

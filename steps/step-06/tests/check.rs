@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{CALLER_SPAN, CALLER_TRACE, Case, Fault, Kind, LabConfig, Outcome, Part};
+use lab::{CALLER_TRACE, Case, Fault, Kind, LabConfig, Outcome, Part};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::StatusCode;
 
@@ -252,7 +252,7 @@ fn connected(case: &Case, lab: &lab::Lab) -> Outcome {
 
 /// A request whose spans can be told from those of earlier ones.
 fn get_as_caller(lab: &lab::Lab) -> Result<lab::Response, lab::LabError> {
-    let traceparent = format!("00-{CALLER_TRACE}-{CALLER_SPAN}-01");
+    let traceparent = lab::traceparent("01");
     lab.request("GET", "/fast", &[("traceparent", &traceparent)])
 }
 

@@ -1,8 +1,6 @@
 //! The check of step 07, Configured from outside.
 
-use lab::{
-    CALLER_SPAN, CALLER_TRACE, Case, Diagnosis, Kind, Lab, LabConfig, Outcome, Part, Recording,
-};
+use lab::{CALLER_TRACE, Case, Diagnosis, Kind, Lab, LabConfig, Outcome, Part, Recording};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::{Span, Value};
 
@@ -349,7 +347,7 @@ fn samplers(case: &Case) -> Outcome {
             ("OTEL_TRACES_SAMPLER_ARG", *argument),
         ];
         let lab = case.start_with(alone(case), &variables)?;
-        let traceparent = format!("00-{CALLER_TRACE}-{CALLER_SPAN}-{flags}");
+        let traceparent = lab::traceparent(flags);
         lab.request("GET", "/nope", &[("traceparent", &traceparent)])?;
         let recording = lab.finish()?;
         case.expect(
@@ -485,7 +483,7 @@ fn alone(case: &Case) -> LabConfig {
 }
 
 fn traceparent() -> String {
-    format!("00-{CALLER_TRACE}-{CALLER_SPAN}-01")
+    lab::traceparent("01")
 }
 
 fn stdout(recording: &Recording) -> &str {
