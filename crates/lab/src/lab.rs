@@ -1,7 +1,8 @@
 //! The system around one process under test.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -324,6 +325,37 @@ impl Lab {
             .block_on(futures_util::future::try_join_all(requests))
     }
 
+    /// One GET whose caller hangs up as soon as `until` is done. Whatever is answered
+    /// until then, nobody reads it.
+    ///
+    /// # Errors
+    /// If the request can't be sent, or `until` fails.
+    pub fn get_and_hang_up<E: From<LabError>>(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        until: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let address = self.subject().address;
+        let mut request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n");
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        let sent = TcpStream::connect(address).and_then(|mut caller| {
+            caller.write_all(request.as_bytes())?;
+            Ok(caller)
+        });
+        let caller = sent.map_err(|error| LabError::NoAnswer {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        until()?;
+        drop(caller);
+        Ok(())
+    }
+
     async fn send(
         &self,
         method: &str,
@@ -433,6 +465,21 @@ impl Lab {
         self.runtime
             .block_on(consumer.wait_until(|processed| processed.received >= count, deadline))
             .map(|_| ())
+            .map_err(|_| timed_out())
+    }
+
+    /// Waits until saas has been asked `count` times in all, whether or not it has answered.
+    ///
+    /// # Errors
+    /// If it hasn't within `deadline`.
+    pub fn wait_for_saas_asked(&self, count: u64, deadline: Duration) -> Result<(), LabError> {
+        let timed_out = || LabError::TimedOut {
+            what: format!("request number {count} reaching saas"),
+            deadline,
+        };
+        let saas = self.saas.as_ref().ok_or_else(timed_out)?;
+        self.runtime
+            .block_on(async { tokio::time::timeout(deadline, saas.wait_until_asked(count)).await })
             .map_err(|_| timed_out())
     }
 

@@ -50,8 +50,16 @@ impl Default for SaasConfig {
 #[derive(Debug)]
 pub struct Saas {
     addr: SocketAddr,
+    asked: watch::Receiver<u64>,
     stop: watch::Sender<bool>,
     server: JoinHandle<io::Result<()>>,
+}
+
+/// What all requests share.
+struct Shared {
+    config: SaasConfig,
+    /// How many requests there were.
+    asked: watch::Sender<u64>,
 }
 
 impl Saas {
@@ -63,9 +71,13 @@ impl Saas {
         let listener = TcpListener::bind(config.addr).await?;
         let addr = listener.local_addr()?;
         let (stop, mut stopping) = watch::channel(false);
+        let (count, asked) = watch::channel(0);
         let app = Router::new()
             .route(SUMMARY_PATH, get(summary))
-            .with_state(Arc::new(config));
+            .with_state(Arc::new(Shared {
+                config,
+                asked: count,
+            }));
         let server = tokio::spawn(async move {
             axum::serve(listener, app)
                 .with_graceful_shutdown(async move {
@@ -74,12 +86,26 @@ impl Saas {
                 })
                 .await
         });
-        Ok(Self { addr, stop, server })
+        Ok(Self {
+            addr,
+            asked,
+            stop,
+            server,
+        })
     }
 
     /// The address that was bound, with its port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Done when there were `count` requests in all, answered or not. Never, if saas has
+    /// ended before.
+    pub async fn wait_until_asked(&self, count: u64) {
+        let mut asked = self.asked.clone();
+        if asked.wait_for(|asked| *asked >= count).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Takes no more requests, lets the running ones finish (5 s at most) and returns.
@@ -91,7 +117,10 @@ impl Saas {
     }
 }
 
-async fn summary(State(config): State<Arc<SaasConfig>>) -> Response {
+async fn summary(State(shared): State<Arc<Shared>>) -> Response {
+    // Before the delay: who waits for a request wants it while it is under way.
+    shared.asked.send_modify(|asked| *asked += 1);
+    let config = &shared.config;
     if !config.delay.is_zero() {
         tokio::time::sleep(config.delay).await;
     }

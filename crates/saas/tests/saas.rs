@@ -15,6 +15,9 @@ fn url(saas: &Saas) -> String {
     format!("http://{}{SUMMARY_PATH}", saas.addr())
 }
 
+/// How long anything may take here.
+const DEADLINE: Duration = Duration::from_secs(10);
+
 #[tokio::test]
 async fn the_summary_looks_like_a_status_page() {
     let saas = Saas::start(SaasConfig::default()).await.expect("starts");
@@ -94,4 +97,20 @@ async fn nothing_answers_after_the_stop() {
     saas.stop().await;
     let error = client().get(&url).send().await.expect_err("stopped");
     assert!(error.is_connect(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_request_counts_before_it_is_answered() {
+    let config = SaasConfig {
+        delay: DEADLINE,
+        ..SaasConfig::default()
+    };
+    let saas = Saas::start(config).await.expect("starts");
+    let unanswered = tokio::spawn(client().get(url(&saas)).send());
+    let asked = tokio::time::timeout(DEADLINE, saas.wait_until_asked(1));
+    asked.await.expect("in time");
+    let second = tokio::time::timeout(Duration::ZERO, saas.wait_until_asked(2));
+    assert!(second.await.is_err(), "there was one request only");
+    unanswered.abort();
+    saas.stop().await;
 }
