@@ -26,8 +26,8 @@ use crate::{
 /// How long the system may take to come to rest.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long a request of the lab's may take.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// How long an answer to a request of the lab's is waited for, unless told otherwise.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a span waits in an in-process service before it is exported. A person
 /// who watches wants it soon.
@@ -68,6 +68,8 @@ pub struct LabConfig {
     /// How long the subject may take to end once told to, until it is killed. The
     /// default is 20 s, beyond tier1's own deadline for draining.
     pub stop_deadline: Duration,
+    /// How long an answer is waited for. The default is 30 s.
+    pub answer_deadline: Duration,
 }
 
 impl LabConfig {
@@ -94,6 +96,7 @@ impl LabConfig {
             receiver: any_port(),
             saas: saas::SaasConfig::default(),
             stop_deadline: Duration::from_secs(20),
+            answer_deadline: ANSWER_DEADLINE,
         }
     }
 
@@ -181,7 +184,7 @@ impl Lab {
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(REQUEST_DEADLINE)
+            .timeout(config.answer_deadline)
             // Each request on a connection of its own, as from callers who don't know each other.
             .pool_max_idle_per_host(0)
             .build()

@@ -19,6 +19,7 @@ mod findings;
 mod forwarder;
 mod guide;
 mod lab;
+mod lines;
 pub mod outages;
 mod picture;
 mod subject;
@@ -37,5 +38,6 @@ pub use forwarder::{Fault, Forwarder, Refusing};
 #[doc(hidden)]
 pub use guide::Home;
 pub use lab::{Lab, LabConfig, Part, Recording, Response};
-pub use subject::{Echo, Exit, Program, StopSignal};
+pub use lines::{LineIds, LogLine};
+pub use subject::{Echo, Exit, Program, Stdout, StopSignal};
 pub use tls::TlsFront;

@@ -12,7 +12,7 @@ use rustix::process::{Pid, kill_process};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     net::{TcpListener, TcpStream},
-    process::{Child, Command},
+    process::{Child, ChildStdout, Command},
     sync::watch,
 };
 
@@ -34,6 +34,19 @@ pub struct Program {
     ready: Ready,
     stop: StopSignal,
     own_group: bool,
+    stdout: Stdout,
+}
+
+/// Who reads what a program writes on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdout {
+    /// The lab does, and keeps it.
+    #[default]
+    Read,
+    /// Nobody, and nobody says so: a pipe that runs full.
+    Unread,
+    /// Nobody: the pipe's other end is closed.
+    Closed,
 }
 
 /// How the lab knows that a program answers.
@@ -71,6 +84,7 @@ impl Program {
             ready: Ready::Says,
             stop: StopSignal::Term,
             own_group: false,
+            stdout: Stdout::Read,
         }
     }
 
@@ -78,6 +92,13 @@ impl Program {
     #[must_use]
     pub fn in_own_group(mut self) -> Self {
         self.own_group = true;
+        self
+    }
+
+    /// The same with another reader of its stdout, or none.
+    #[must_use]
+    pub fn with_stdout(mut self, stdout: Stdout) -> Self {
+        self.stdout = stdout;
         self
     }
 
@@ -129,6 +150,7 @@ impl Program {
             ready: Ready::TcpAnswers,
             stop,
             own_group: false,
+            stdout: Stdout::Read,
         }))
     }
 
@@ -176,6 +198,8 @@ pub(crate) struct Subject {
     pub(crate) address: SocketAddr,
     stdout: Output,
     stderr: Output,
+    /// Held so that a pipe that nobody reads stays open.
+    _unread: Option<ChildStdout>,
 }
 
 impl Subject {
@@ -212,7 +236,13 @@ impl Subject {
                 command: program.command_line(),
                 error,
             })?;
-        let stdout = Output::drain(child.stdout.take(), echo.clone());
+        let pipe = child.stdout.take();
+        let (read, unread) = match program.stdout {
+            Stdout::Read => (pipe, None),
+            Stdout::Unread => (None, pipe),
+            Stdout::Closed => (None, None),
+        };
+        let stdout = Output::drain(read, echo.clone());
         let mut stderr = Output::drain(child.stderr.take(), echo);
 
         let started = Instant::now();
@@ -236,6 +266,7 @@ impl Subject {
             address: address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
             stdout,
             stderr,
+            _unread: unread,
         };
         if address.is_some() {
             return Ok(subject);
