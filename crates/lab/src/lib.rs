@@ -22,6 +22,7 @@ mod lab;
 mod lines;
 pub mod outages;
 mod picture;
+mod records;
 mod subject;
 mod tls;
 mod witness;
