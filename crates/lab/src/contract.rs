@@ -7,6 +7,9 @@
 use opentelemetry_semantic_conventions::attribute as semconv;
 use otlp::{Contract, Event, Keep, NormalSpan, Span, SpanKind, StatusCode, Value};
 
+/// tier1's name, unless a step says otherwise.
+pub(crate) const TIER1: &str = "tier1-service";
+
 /// The services around tier1. They keep the whole contract in each step.
 pub(crate) const AROUND: [&str; 2] = ["tier2-service", "consumer-service"];
 
@@ -497,12 +500,22 @@ pub(crate) fn is_optional(span: SpanType, key: &str) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct StepContract {
     step: u8,
+    subject: &'static str,
 }
 
 impl StepContract {
-    /// What is asked for from step `step` on.
+    /// What is asked of tier1 from step `step` on.
     pub fn new(step: u8) -> Self {
-        Self { step }
+        Self {
+            step,
+            subject: TIER1,
+        }
+    }
+
+    /// The same with another service under test.
+    #[must_use]
+    pub fn of(self, subject: &'static str) -> Self {
+        Self { subject, ..self }
     }
 
     /// The rows that `span` is to keep.
@@ -608,7 +621,7 @@ impl Contract for StepContract {
     }
 
     fn keep_event(&self, span: &Span, event: &Event) -> bool {
-        is_around(span.service())
+        (is_around(span.service()) && span.service() != self.subject)
             || EVENTS
                 .iter()
                 .any(|(name, from)| *name == event.name && *from <= self.step)

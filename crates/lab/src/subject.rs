@@ -27,6 +27,9 @@ const OUTPUT_LIMIT: usize = 16 * 1024 * 1024;
 /// What tier1 and consumer print on stderr once they answer.
 const LISTENING: &str = "listening on http://";
 
+/// What a consumer says on stderr once messages come to it.
+const CONSUMING: &str = "consuming ";
+
 /// What is to be run.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -56,6 +59,8 @@ enum Ready {
     Says,
     /// The port that the lab chose takes connections.
     TcpAnswers,
+    /// It says `consuming …` on stderr, and has no address.
+    Consumes,
 }
 
 /// The signal that asks a program to end.
@@ -86,6 +91,14 @@ impl Program {
             own_group: false,
             stdout: Stdout::Read,
         }
+    }
+
+    /// The same, but a consumer of this workbook: it is ready when it says that it
+    /// consumes, and answers no requests.
+    #[must_use]
+    pub fn consuming(mut self) -> Self {
+        self.ready = Ready::Consumes;
+        self
     }
 
     /// The same in a process group of its own: ctrl-c on the terminal doesn't reach it.
@@ -212,7 +225,7 @@ impl Subject {
     ) -> Result<Self, LabError> {
         let (word, arguments) = program.argv.split_first().expect("a program has a name");
         let chosen = match program.ready {
-            Ready::Says => None,
+            Ready::Says | Ready::Consumes => None,
             Ready::TcpAnswers => Some(choose_port().await?),
         };
         let port = chosen.map_or(0, |address| address.port());
@@ -248,7 +261,12 @@ impl Subject {
         let started = Instant::now();
         let ready = async {
             match chosen {
-                None => stderr.listening().await,
+                None if program.ready == Ready::Consumes => {
+                    let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
+                    let consumes = |line: &str| line.starts_with(CONSUMING).then_some(nowhere);
+                    stderr.said(consumes).await
+                }
+                None => stderr.said(listening).await,
                 Some(address) => {
                     while TcpStream::connect(address).await.is_err() {
                         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -321,6 +339,26 @@ impl Subject {
         Ok(())
     }
 
+    /// Ends it without asking: what a crash looks like to others.
+    pub(crate) async fn kill(mut self) -> std::io::Result<()> {
+        self.child.kill().await
+    }
+
+    /// Waits until `found` holds for the whole lines on stdout.
+    pub(crate) async fn logged(
+        &self,
+        what: String,
+        deadline: Duration,
+        found: impl Fn(&str) -> bool,
+    ) -> Result<(), LabError> {
+        let mut stdout = self.stdout.clone();
+        let logged = stdout.until(|text| found(text).then_some(()));
+        match tokio::time::timeout(deadline, logged).await {
+            Ok(Some(())) => Ok(()),
+            _ => Err(LabError::TimedOut { what, deadline }),
+        }
+    }
+
     pub(crate) fn stdout(&self) -> String {
         self.stdout.text()
     }
@@ -354,7 +392,7 @@ async fn choose_port() -> std::io::Result<SocketAddr> {
 pub type Echo = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// One output stream, drained from the start, so that the program never blocks on it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,
     /// How many bytes have come, and whether no more will.
@@ -411,19 +449,27 @@ impl Output {
         let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
     }
 
-    /// The address in the line that says it, or `None` if the stream ends without.
-    async fn listening(&mut self) -> Option<SocketAddr> {
+    /// What `found` finds in a line, or `None` if the stream ends without.
+    async fn said<T>(&mut self, found: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.until(|text| text.lines().find_map(&found)).await
+    }
+
+    /// What `found` finds in the whole lines, or `None` if the stream ends without.
+    async fn until<T>(&mut self, found: impl Fn(&str) -> Option<T>) -> Option<T> {
         loop {
             let (_, ended) = *self.progress.borrow_and_update();
             let text = self.text();
             let whole_lines = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-            let said = whole_lines
-                .lines()
-                .find_map(|line| line.split_once(LISTENING)?.1.trim().parse().ok());
+            let said = found(whole_lines);
             if said.is_some() || ended {
                 return said;
             }
             self.progress.changed().await.ok()?;
         }
     }
+}
+
+/// The address in a line that says it.
+fn listening(line: &str) -> Option<SocketAddr> {
+    line.split_once(LISTENING)?.1.trim().parse().ok()
 }
