@@ -202,6 +202,10 @@ enum Error {
     NotAStep(String),
     #[error("`reset` asks first, and here is nobody to answer: add --yes")]
     NobodyToAsk,
+    #[error("tier1 answered {0} in place of 200")]
+    NotAnswered(u16),
+    #[error("a request could not be made: {0}")]
+    Load(String),
     #[error("it did not end within {0:?}")]
     TooLong(std::time::Duration),
     #[error("{error}; the step is half reset, all that it was is kept in {kept}")]
