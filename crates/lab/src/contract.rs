@@ -250,9 +250,21 @@ const CLIENT: u8 = 5;
 const PUBLISH: u8 = 6;
 /// Consumer's: it has it always, and tier1 never.
 const CONSUMER: u8 = 13;
+/// The spans of tier1's own functions, and their errors.
+const INTERNAL: u8 = 10;
+const INTERNAL_ERROR: u8 = 11;
+
+/// What tier1 says in its own words: no conventions have a name for it.
+mod app {
+    pub(super) const ACTION: &str = "app.action";
+    pub(super) const DELAYED: &str = "app.delayed";
+    pub(super) const DELAY_MS: &str = "app.delay_ms";
+    pub(super) const SAAS_STATUS: &str = "app.saas.status";
+    pub(super) const SAAS_SUMMARY_SIZE: &str = "app.saas.summary_size";
+}
 
 use Condition::{Always, Answered, Elsewhere, Failed, OtherMethod, Routed, With};
-use SpanType::{Database, HttpClient, HttpServer, Process, Publish};
+use SpanType::{Database, HttpClient, HttpServer, Internal, Process, Publish};
 use ValueType::{Bool, Int, Str};
 
 /// The contract. Sources: HTTP conventions, "HTTP server" and "HTTP client"; RabbitMQ
@@ -421,11 +433,24 @@ pub const TABLE: &[Row] = &[
     required_if(Database, semconv::ERROR_TYPE, Str, Failed, CONSUMER),
     recommended(Database, semconv::DB_QUERY_SUMMARY, Str, CONSUMER),
     recommended(Database, semconv::DB_QUERY_TEXT, Str, CONSUMER),
+    // Which function has which is up to the chapter, and in its snapshots.
+    required_if(Internal, app::ACTION, Str, Elsewhere, INTERNAL),
+    required_if(Internal, app::DELAY_MS, Int, Elsewhere, INTERNAL),
+    required_if(Internal, app::SAAS_STATUS, Str, Elsewhere, INTERNAL),
+    required_if(Internal, app::SAAS_SUMMARY_SIZE, Int, Elsewhere, INTERNAL),
+    required_if(
+        Internal,
+        semconv::MESSAGING_MESSAGE_BODY_SIZE,
+        Int,
+        Elsewhere,
+        INTERNAL,
+    ),
+    required_if(Internal, semconv::ERROR_TYPE, Str, Failed, INTERNAL_ERROR),
 ];
 
 /// Events of tier1's that a snapshot shows, each from the step that asks for it. The
 /// services around it have theirs shown always.
-const EVENTS: &[(&str, u8)] = &[];
+const EVENTS: &[(&str, u8)] = &[(app::DELAYED, INTERNAL)];
 
 /// Attributes that got another name, and which (the conventions' deprecated
 /// attributes). A span that has the old one alone has nothing for those who look for

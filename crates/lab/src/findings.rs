@@ -85,6 +85,7 @@ pub(crate) fn about(kind: Kind, span: Option<SpanType>) -> About<'static> {
         kind,
         span,
         attribute: None,
+        name: None,
     }
 }
 
@@ -329,6 +330,7 @@ impl<'a> Teller<'a> {
                 Some(key) => Some(key),
                 None => group.first.differences.iter().find_map(missing),
             },
+            name: self.expected(group.first).map(|span| span.name.as_str()),
         };
         let mut sentence = self.sentence(group);
         match (group.kind, group.count - 1) {
