@@ -43,5 +43,6 @@ pub use forwarder::{Fault, Forwarder, Refusing};
 pub use guide::Home;
 pub use lab::{Lab, LabConfig, Part, Recording, Response, Role};
 pub use lines::{LineIds, LogLine};
+pub use records::Exception;
 pub use subject::{Echo, Exit, Program, Stdout, StopSignal};
 pub use tls::TlsFront;

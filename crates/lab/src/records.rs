@@ -132,6 +132,94 @@ impl Case {
     }
 }
 
+/// SeverityNumber of ERROR (Logs data model): from here on it is an error.
+const ERROR: i32 = 17;
+
+/// An exception that is expected, once.
+pub struct Exception<'a> {
+    /// The span in which it is recorded.
+    pub span: &'a str,
+    /// The end of `exception.type`; what stands before is the program's own.
+    pub kind: &'a str,
+    /// In `exception.message`.
+    pub message: &'a str,
+}
+
+impl Case {
+    /// Whether there is one error among the log records, and it is this one (conventions,
+    /// "Exceptions in logs").
+    ///
+    /// # Errors
+    /// The finding, if there is another, several or none.
+    pub fn expect_exception(&self, expected: &Exception<'_>, recording: &Recording) -> Outcome {
+        let Exception {
+            span,
+            kind,
+            message,
+        } = expected;
+        let errors: Vec<_> = errors(recording).collect();
+        let [record] = errors[..] else {
+            let sentence = format!("there are {} log records of errors", errors.len());
+            let expected = format!("one, in the span `{span}`: {message}");
+            return Err(self
+                .told("EXCEPTIONS", sentence, &expected, &all(&errors))
+                .into());
+        };
+        for (key, words) in [("exception.type", kind), ("exception.message", message)] {
+            let got = record.attribute(key);
+            let is_it = match got {
+                Some(Value::Str(text)) if key == "exception.type" => text.ends_with(words),
+                Some(Value::Str(text)) => text.contains(words),
+                _ => false,
+            };
+            if !is_it {
+                let sentence = format!("`{key}` of the log record is not as expected");
+                let got = got.map_or_else(|| "no such attribute".to_owned(), ToString::to_string);
+                return Err(self
+                    .told("EXCEPTION", sentence, &format!("…{words}…"), &got)
+                    .into());
+            }
+        }
+        let span = self.the_span(span, recording)?;
+        if (record.trace_id, record.span_id) == (Some(span.trace_id), Some(span.span_id)) {
+            return Ok(());
+        }
+        let sentence = format!("the error is not recorded in the span `{}`", span.name);
+        let expected = format!("trace_id {} span_id {}", span.trace_id, span.span_id);
+        Err(self
+            .told("EXCEPTION-SPAN", sentence, &expected, &told(record))
+            .into())
+    }
+
+    /// Whether no log record is one of an error.
+    ///
+    /// # Errors
+    /// The finding, if one is.
+    pub fn expect_no_exception(&self, recording: &Recording) -> Outcome {
+        let errors: Vec<_> = errors(recording).collect();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let sentence = "nothing failed, and a log record says something did";
+        Err(self
+            .told("EXCEPTIONS", sentence, "none", &all(&errors))
+            .into())
+    }
+}
+
+fn errors(recording: &Recording) -> impl Iterator<Item = &LogRecord> {
+    let records = recording.records();
+    records.filter(|record| record.severity_number >= ERROR)
+}
+
+fn all(records: &[&LogRecord]) -> String {
+    if records.is_empty() {
+        return "none".to_owned();
+    }
+    let records: Vec<_> = records.iter().map(|record| told(record)).collect();
+    records.join("\n")
+}
+
 /// The body, if it is text.
 fn body(record: &LogRecord) -> &str {
     match &record.body {
