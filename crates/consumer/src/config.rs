@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
 
 use crate::Error;
+use crate::connection::Source;
 
 /// The broker when `AMQP_URL` is not set: a RabbitMQ on this machine as it is installed.
 pub const DEFAULT_AMQP_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
@@ -46,8 +48,20 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
+    /// Where the messages come from.
+    pub(crate) fn source(&self) -> Result<Source, Error> {
+        if self.queue.is_empty() {
+            return Err(Error::Queue);
+        }
+        Ok(Source {
+            uri: self.uri()?,
+            queue: ShortString::try_new(self.queue.as_str()).map_err(|_| Error::Queue)?,
+            prefetch: self.prefetch,
+        })
+    }
+
     /// The parser's own message may quote the URL, password and all: it is left out.
-    pub(crate) fn uri(&self) -> Result<AMQPUri, Error> {
+    fn uri(&self) -> Result<AMQPUri, Error> {
         self.amqp_url.parse().map_err(|_| Error::AmqpUrl)
     }
 }
@@ -74,5 +88,15 @@ mod tests {
         let uri = Config::default().uri().expect("the default is a URL");
         assert_eq!(uri.vhost, "/");
         assert_eq!(uri.authority.port, 5672);
+    }
+    #[test]
+    fn a_queue_needs_a_name_that_amqp_can_send() {
+        for queue in [String::new(), "q".repeat(256)] {
+            let config = Config {
+                queue,
+                ..Config::default()
+            };
+            assert!(matches!(config.source(), Err(Error::Queue)));
+        }
     }
 }

@@ -7,12 +7,29 @@
 //!
 //! A message is acked after the work. One that can never be processed is rejected
 //! and not requeued; one whose query failed goes back into the queue.
+//!
+//! What it does with a message is the solution of step 13, in whose folder those files
+//! are: there is one consumer, and the lab runs what the book explains. Here is what a
+//! program doesn't need that starts and stops with its consumer: counting, waiting
+//! until all is settled, several in one process.
 
+// Their names are those of the step, `crate::process` and so on.
+#[path = "../../../solutions/step-13/src/attributes.rs"]
+mod attributes;
 mod config;
+#[path = "../../../solutions/step-13/src/connection.rs"]
+mod connection;
+#[path = "../../../solutions/step-13/src/database.rs"]
+mod database;
+#[path = "../../../solutions/step-13/src/headers.rs"]
 mod headers;
+#[path = "../../../solutions/step-13/src/message.rs"]
 mod message;
+#[path = "../../../solutions/step-13/src/process.rs"]
 mod process;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -87,7 +104,7 @@ impl Consumer {
     /// [`Error::AmqpUrl`], [`Error::Queue`] and [`Error::Database`].
     pub async fn start(config: Config, telemetry: Telemetry) -> Result<Self, Error> {
         // The cheap checks first: a typo is reported even if the database is down.
-        queue::Source::new(&config)?;
+        config.source()?;
         let members = Members::connect(&config.database_url).await?;
         Self::start_with(config, members, telemetry)
     }
@@ -102,8 +119,13 @@ impl Consumer {
         members: Members,
         telemetry: Telemetry,
     ) -> Result<Self, Error> {
-        let source = queue::Source::new(&config)?;
-        let processor = process::Processor::new(members, telemetry, source.address());
+        let source = config.source()?;
+        let processor = process::Processor {
+            members,
+            tracer: telemetry.tracer(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
+            propagator: telemetry.propagator,
+            address: source.address(),
+        };
         let (count, counts) = watch::channel(Processed::default());
         let (ready, consuming) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);

@@ -2,58 +2,18 @@
 
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, Shared};
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::options::QueueDeclareOptions;
 use lapin::types::{FieldTable, ShortString};
-use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::process::{Address, Outcome, Processor, Unsettled};
-use crate::{Config, Error, Processed};
-
-/// How long the broker may take to be connected to and to confirm the consumer.
-const SETUP: Duration = Duration::from_secs(10);
+use crate::Processed;
+use crate::connection::{Backoff, Open, SETUP, Source};
+use crate::process::{Outcome, Processor, Unsettled};
 
 /// How long a polite goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-/// The first wait of a [`Backoff`].
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-/// The longest wait of a [`Backoff`].
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// Where the messages come from.
-pub(crate) struct Source {
-    uri: AMQPUri,
-    queue: ShortString,
-    prefetch: u16,
-}
-
-impl Source {
-    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        if config.queue.is_empty() {
-            return Err(Error::Queue);
-        }
-        Ok(Self {
-            uri: config.uri()?,
-            queue: ShortString::try_new(config.queue.as_str()).map_err(|_| Error::Queue)?,
-            prefetch: config.prefetch,
-        })
-    }
-
-    /// What the spans say about it.
-    pub(crate) fn address(&self) -> Address {
-        Address {
-            queue: self.queue.as_str().to_owned(),
-            host: self.uri.authority.host.clone(),
-            port: self.uri.authority.port,
-        }
-    }
-}
 
 /// The task in the background.
 pub(crate) struct Worker {
@@ -101,10 +61,10 @@ impl Worker {
         stopping: &mut watch::Receiver<bool>,
         backoff: &mut Backoff,
     ) -> Result<(), Lost> {
-        let (connection, channel, deliveries) = tokio::select! {
+        let open = tokio::select! {
             biased;
             () = stopped(stopping) => return Ok(()),
-            opened = tokio::time::timeout(SETUP, self.open()) => {
+            opened = tokio::time::timeout(SETUP, self.source.open()) => {
                 opened.map_err(|_| Lost::Timeout)??
             }
         };
@@ -115,8 +75,7 @@ impl Worker {
         let mut hands = Hands {
             processor: &self.processor,
             count: &self.count,
-            deliveries,
-            lost: lost(&connection).shared(),
+            open,
             failures: Backoff::default(),
         };
         loop {
@@ -124,53 +83,21 @@ impl Worker {
                 // Stop first: a queue that is never empty must not keep it running.
                 biased;
                 () = stopped(stopping) => break,
-                reason = hands.lost.clone() => return Err(Lost::Connection(reason)),
-                delivery = hands.deliveries.next() => {
+                reason = hands.open.lost.clone() => return Err(Lost::Connection(reason)),
+                delivery = hands.open.deliveries.next() => {
                     hands.settle(delivery.ok_or(Lost::Cancelled)??, stopping).await?;
                 }
                 Some(waiting) = self.settling.recv() => {
-                    hands.settle_all(&channel, &self.source.queue, stopping).await?;
+                    hands.settle_all(&self.source.queue, stopping).await?;
                     // Whoever asked may have given up waiting.
                     let _ = waiting.send(());
                 }
             }
         }
         // A broker that does not say goodbye is left; it requeues what is unsettled.
-        let goodbye = connection.close(200, "stopped".into());
+        let goodbye = hands.open.connection.close(200, "stopped".into());
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
         Ok(())
-    }
-
-    async fn open(&self) -> Result<(Connection, Channel, lapin::Consumer), lapin::Error> {
-        let Source {
-            uri,
-            queue,
-            prefetch,
-        } = &self.source;
-        let properties =
-            ConnectionProperties::default().with_connection_name(env!("CARGO_PKG_NAME").into());
-        let connection = Connection::connect_uri(uri.clone(), properties).await?;
-        let channel = connection.create_channel().await?;
-        channel
-            .basic_qos(*prefetch, BasicQosOptions::default())
-            .await?;
-        // The same words as tier1 uses: the broker refuses a queue that is there with others.
-        let durable = QueueDeclareOptions {
-            durable: true,
-            ..QueueDeclareOptions::default()
-        };
-        channel
-            .queue_declare(queue.clone(), durable, FieldTable::default())
-            .await?;
-        let deliveries = channel
-            .basic_consume(
-                queue.clone(),
-                ShortString::default(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
-        Ok((connection, channel, deliveries))
     }
 }
 
@@ -178,9 +105,7 @@ impl Worker {
 struct Hands<'a> {
     processor: &'a Processor,
     count: &'a watch::Sender<Processed>,
-    deliveries: lapin::Consumer,
-    /// Done when the connection is lost; says why.
-    lost: Shared<BoxFuture<'static, String>>,
+    open: Open,
     failures: Backoff,
 }
 
@@ -192,19 +117,22 @@ impl Hands<'_> {
         stopping: &mut watch::Receiver<bool>,
     ) -> Result<(), Lost> {
         self.count.send_modify(|count| count.received += 1);
-        let outcome = self.processor.process(&delivery, self.lost.clone()).await?;
+        let outcome = self
+            .processor
+            .process(&delivery, self.open.lost.clone())
+            .await?;
         self.count.send_modify(|count| match outcome {
             Outcome::Acked => count.acked += 1,
-            Outcome::Rejected => count.rejected += 1,
-            Outcome::Requeued => count.requeued += 1,
+            Outcome::Rejected(_) => count.rejected += 1,
+            Outcome::Requeued(_) => count.requeued += 1,
         });
         match outcome {
-            Outcome::Requeued => {
+            Outcome::Requeued(_) => {
                 // The message comes back at once. Without a wait, a database that
                 // is down would keep both of us and the broker busy.
                 pause(self.failures.next(), stopping).await;
             }
-            Outcome::Acked | Outcome::Rejected => self.failures.reset(),
+            Outcome::Acked | Outcome::Rejected(_) => self.failures.reset(),
         }
         Ok(())
     }
@@ -216,7 +144,6 @@ impl Hands<'_> {
     /// question on the channel. So it must have said "none" twice, with nothing in between.
     async fn settle_all(
         &mut self,
-        channel: &Channel,
         queue: &ShortString,
         stopping: &mut watch::Receiver<bool>,
     ) -> Result<(), Lost> {
@@ -226,14 +153,17 @@ impl Hands<'_> {
                 passive: true,
                 ..QueueDeclareOptions::default()
             };
-            let asked = channel.queue_declare(queue.clone(), passive, FieldTable::default());
+            let asked =
+                self.open
+                    .channel
+                    .queue_declare(queue.clone(), passive, FieldTable::default());
             let waiting = tokio::select! {
                 biased;
                 answer = asked => answer?.message_count(),
-                reason = self.lost.clone() => return Err(Lost::Connection(reason)),
+                reason = self.open.lost.clone() => return Err(Lost::Connection(reason)),
             };
             let mut came = waiting > 0;
-            while let Some(delivery) = self.deliveries.next().now_or_never() {
+            while let Some(delivery) = self.open.deliveries.next().now_or_never() {
                 came = true;
                 self.settle(delivery.ok_or(Lost::Cancelled)??, stopping)
                     .await?;
@@ -242,26 +172,6 @@ impl Hands<'_> {
         }
         Ok(())
     }
-}
-
-/// Done when the connection is lost; says why. It does not keep the connection alive.
-fn lost(connection: &Connection) -> BoxFuture<'static, String> {
-    // Events are heard from here on: what happened before shows in the status only.
-    let events = connection.events_listener();
-    if !connection.status().connected() {
-        return async { "it was closed at once".to_owned() }.boxed();
-    }
-    until_lost(events).boxed()
-}
-
-async fn until_lost(events: impl Stream<Item = Event>) -> String {
-    let mut events = std::pin::pin!(events);
-    while let Some(event) = events.next().await {
-        if let Event::Error(error) = event {
-            return error.to_string();
-        }
-    }
-    "it was closed".to_owned()
 }
 
 fn is_stopped(stopping: &watch::Receiver<bool>) -> bool {
@@ -278,54 +188,5 @@ async fn pause(wait: Duration, stopping: &mut watch::Receiver<bool>) {
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
         () = stopped(stopping) => {}
-    }
-}
-
-/// 100 ms, doubled with each failure in a row up to 5 s.
-#[derive(Debug)]
-struct Backoff {
-    wait: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { wait: FIRST_WAIT }
-    }
-}
-
-impl Backoff {
-    fn next(&mut self) -> Duration {
-        let wait = self.wait;
-        self.wait = (wait * 2).min(LONGEST_WAIT);
-        wait
-    }
-
-    fn reset(&mut self) {
-        *self = Self::default();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wait_doubles_up_to_its_limit() {
-        let mut backoff = Backoff::default();
-        let waits: Vec<_> = (0..8).map(|_| backoff.next().as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        backoff.reset();
-        assert_eq!(backoff.next().as_millis(), 100);
-    }
-
-    #[test]
-    fn a_queue_needs_a_name_that_amqp_can_send() {
-        for queue in [String::new(), "q".repeat(256)] {
-            let config = Config {
-                queue,
-                ..Config::default()
-            };
-            assert!(matches!(Source::new(&config), Err(Error::Queue)));
-        }
     }
 }

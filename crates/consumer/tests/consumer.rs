@@ -337,7 +337,7 @@ async fn an_unsampled_publisher_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_poison_message_is_rejected_once_and_no_error() {
+async fn a_poison_message_is_rejected_once_and_an_error() {
     let broker = broker().await;
     let (consumer, collected) = start(&broker).await;
     let publisher = Publisher::connect(&broker).await;
@@ -359,9 +359,12 @@ async fn a_poison_message_is_rejected_once_and_no_error() {
 
     let spans = collected.of_kind(&SpanKind::Consumer);
     assert_eq!(spans.len(), 5);
-    for span in spans {
-        assert_eq!(span.status, Status::Unset);
-        assert_eq!(attribute(&span, "error.type"), None);
+    let (good, poisoned) = spans.split_last().expect("five spans");
+    assert_eq!(good.status, Status::Unset);
+    for span in poisoned {
+        assert!(matches!(span.status, Status::Error { .. }), "{span:?}");
+        let error_type = attribute(span, "error.type");
+        assert_eq!(error_type, string("malformed").as_ref());
     }
     assert_eq!(collected.of_kind(&SpanKind::Client).len(), 1);
     consumer.stop().await;

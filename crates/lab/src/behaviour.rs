@@ -420,7 +420,10 @@ fn in_time(case: &Case, response: &Response) -> Outcome {
 }
 
 /// What the program says on stderr instead of starting.
-fn does_not_start(case: &Case, variables: &[(&str, &str)]) -> Result<String, crate::Failure> {
+pub(crate) fn does_not_start(
+    case: &Case,
+    variables: &[(&str, &str)],
+) -> Result<String, crate::Failure> {
     match case.start_with(case.config(), variables) {
         Err(LabError::NotReady {
             status: Some(status),
@@ -434,7 +437,7 @@ fn does_not_start(case: &Case, variables: &[(&str, &str)]) -> Result<String, cra
     }
 }
 
-fn code(status: &std::process::ExitStatus) -> String {
+pub(crate) fn code(status: &std::process::ExitStatus) -> String {
     status
         .code()
         .map_or_else(|| status.to_string(), |code| code.to_string())

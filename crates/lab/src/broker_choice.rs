@@ -10,8 +10,11 @@ use std::{
 use broker::Broker;
 use containers::{Image, RabbitMq, Vhost};
 use lapin::{
-    Channel, Connection, ConnectionProperties,
-    options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions},
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    options::{
+        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+        QueueDeleteOptions, QueuePurgeOptions,
+    },
     types::{AMQPValue, FieldTable},
     uri::{AMQPScheme, AMQPUri},
 };
@@ -247,6 +250,39 @@ impl Running {
         }
         close(connection).await;
         Ok(messages)
+    }
+
+    /// Puts a message into the queue, and waits until the broker has confirmed it.
+    pub(crate) async fn publish(
+        &self,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> Result<(), LabError> {
+        let failed = |error| LabError::part("the broker", error);
+        let (connection, channel) = self.channel().await?;
+        declare(&channel).await?;
+        let published = async {
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
+            let options = BasicPublishOptions {
+                mandatory: true,
+                ..BasicPublishOptions::default()
+            };
+            channel
+                .basic_publish("".into(), QUEUE.into(), options, body, properties)
+                .await?
+                .await
+        };
+        let confirmed = tokio::time::timeout(DEADLINE, published)
+            .await
+            .map_err(|_| LabError::part("the broker", format!("no confirm within {DEADLINE:?}")))?
+            .map_err(failed)?;
+        close(connection).await;
+        match confirmed {
+            Confirmation::Ack(None) => Ok(()),
+            _ => Err(LabError::part("the broker", "it did not take the message")),
+        }
     }
 
     /// Deletes the queue, with what is in it.

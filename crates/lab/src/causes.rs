@@ -96,7 +96,8 @@ impl Kind {
 }
 
 /// Which findings a cause is for. Made of a [`Kind`]; of a kind and the type of the
-/// span; or of these two and the attribute.
+/// span; or of these two and the attribute; or of a kind and the name of the span,
+/// where several of one type are asked for.
 ///
 /// For the findings of propagation (`Inject`, `InjectParent`, `InjectMessage`) the
 /// type is that of the span whose context was to be injected: `HttpClient` or
@@ -106,6 +107,7 @@ pub struct Select {
     kind: Kind,
     span: Option<SpanType>,
     attribute: Option<&'static str>,
+    name: Option<&'static str>,
 }
 
 impl From<Kind> for Select {
@@ -114,6 +116,16 @@ impl From<Kind> for Select {
             kind,
             span: None,
             attribute: None,
+            name: None,
+        }
+    }
+}
+
+impl From<(Kind, &'static str)> for Select {
+    fn from((kind, name): (Kind, &'static str)) -> Self {
+        Self {
+            name: Some(name),
+            ..kind.into()
         }
     }
 }
@@ -142,6 +154,8 @@ pub(crate) struct About<'a> {
     pub(crate) kind: Kind,
     pub(crate) span: Option<SpanType>,
     pub(crate) attribute: Option<&'a str>,
+    /// The span's name, as it is expected.
+    pub(crate) name: Option<&'a str>,
 }
 
 impl Select {
@@ -149,11 +163,14 @@ impl Select {
         self.kind == about.kind
             && (self.span.is_none() || self.span == about.span)
             && (self.attribute.is_none() || self.attribute == about.attribute)
+            && (self.name.is_none() || self.name == about.name)
     }
 
     /// The more is said, the better it fits.
     fn precision(&self) -> usize {
-        usize::from(self.span.is_some()) + usize::from(self.attribute.is_some())
+        usize::from(self.span.is_some())
+            + usize::from(self.attribute.is_some())
+            + usize::from(self.name.is_some())
     }
 }
 
@@ -407,7 +424,28 @@ mod tests {
             kind,
             span: Some(span),
             attribute: Some(attribute),
+            name: None,
         }
+    }
+
+    #[test]
+    fn spans_of_one_type_are_told_apart_by_name() {
+        let mut causes = Causes::default();
+        causes.add(
+            (Kind::Missing, "do_saas").into(),
+            Some(Place::todo("saas.rs", 3)),
+            None,
+        );
+        causes.add(Kind::Missing.into(), Some(Place::todo("tier2.rs", 1)), None);
+        let named = |name| About {
+            kind: Kind::Missing,
+            span: Some(SpanType::Internal),
+            attribute: None,
+            name: Some(name),
+        };
+        let place = |name| causes.of(&named(name)).1;
+        assert_eq!(place("do_saas"), Some(Place::todo("saas.rs", 3)));
+        assert_eq!(place("do_tier2"), Some(Place::todo("tier2.rs", 1)));
     }
 
     #[test]

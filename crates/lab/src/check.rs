@@ -14,13 +14,12 @@ use otlp::{Expected, Internal, Order, Rules, SpanKind};
 use crate::{
     broker_choice::Message,
     causes::{Place, Select},
-    contract::StepContract,
     diagnosis::{Diagnosis, expected_and_got},
     environment,
     error::LabError,
     exported, findings,
     guide::{Guide, Home},
-    lab::{Lab, LabConfig, Recording, Response},
+    lab::{Lab, LabConfig, Recording, Response, Role},
     subject::Program,
 };
 
@@ -117,6 +116,7 @@ pub type Test = fn(&Case) -> Outcome;
 pub struct Check {
     title: &'static str,
     guide: Guide,
+    role: Role,
     tests: Vec<(&'static str, Test)>,
     with_docker: Vec<(&'static str, Test)>,
 }
@@ -127,6 +127,7 @@ impl Check {
         Self {
             title,
             guide: Guide::new(step, home),
+            role: Role::Tier1,
             tests: Vec::new(),
             with_docker: Vec::new(),
         }
@@ -145,6 +146,14 @@ impl Check {
     pub fn subject(mut self, service: &'static str) -> Self {
         self.guide.subject = service;
         self
+    }
+
+    /// The program under test is a consumer, called `consumer-service`, in the place of
+    /// the lab's own. TIER1_CMD is not for it.
+    #[must_use]
+    pub fn consumer(mut self) -> Self {
+        self.role = Role::Consumer;
+        self.subject("consumer-service")
     }
 
     /// Where such a finding is mended: the file in `src/` and the number of the TODO
@@ -241,7 +250,11 @@ impl Check {
 
     fn prepare(&self, arguments: &Arguments) -> Result<Case, LabError> {
         environment::clean(&[])?;
-        let case = self.case(Program::from_env()?)?;
+        let other = match self.role {
+            Role::Tier1 => Program::from_env()?,
+            Role::Consumer => None,
+        };
+        let case = self.case(other)?;
         if self.runs_something(arguments) {
             case.config.broker.prepare()?;
         }
@@ -260,8 +273,13 @@ impl Check {
                 own_program: program.is_none(),
                 ..self.guide.clone()
             }),
-            program: program.map_or_else(|| Program::of_step(self.guide.home.binary), Ok)?,
+            program: match (program, self.role) {
+                (Some(program), _) => program,
+                (None, Role::Tier1) => Program::of_step(self.guide.home.binary)?,
+                (None, Role::Consumer) => Program::of_step(self.guide.home.binary)?.consuming(),
+            },
             config: LabConfig {
+                role: self.role,
                 queue_timeout: QUEUE_TIMEOUT,
                 ..LabConfig::from_env()?
             },
@@ -454,7 +472,7 @@ impl Case {
 
     /// The recording as a snapshot holds it.
     pub fn normalised(&self, recording: &Recording) -> String {
-        let contract = StepContract::new(self.step());
+        let contract = self.guide.contract();
         Rules::new(&contract)
             .order(Order::Structure)
             .normalize(&recording.spans)
@@ -490,7 +508,7 @@ impl Case {
 
     /// Notes what the program exported beyond the snapshot: told if all tests pass.
     fn note_extras(&self, expected: &Expected, recording: &Recording) {
-        let contract = StepContract::new(self.step());
+        let contract = self.guide.contract();
         let extras = Rules::new(&contract)
             .internal(internal(expected))
             .extras(&recording.spans);

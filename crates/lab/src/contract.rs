@@ -7,6 +7,9 @@
 use opentelemetry_semantic_conventions::attribute as semconv;
 use otlp::{Contract, Event, Keep, NormalSpan, Span, SpanKind, StatusCode, Value};
 
+/// tier1's name, unless a step says otherwise.
+pub(crate) const TIER1: &str = "tier1-service";
+
 /// The services around tier1. They keep the whole contract in each step.
 pub(crate) const AROUND: [&str; 2] = ["tier2-service", "consumer-service"];
 
@@ -247,9 +250,21 @@ const CLIENT: u8 = 5;
 const PUBLISH: u8 = 6;
 /// Consumer's: it has it always, and tier1 never.
 const CONSUMER: u8 = 13;
+/// The spans of tier1's own functions, and their errors.
+const INTERNAL: u8 = 10;
+const INTERNAL_ERROR: u8 = 11;
+
+/// What tier1 says in its own words: no conventions have a name for it.
+mod app {
+    pub(super) const ACTION: &str = "app.action";
+    pub(super) const DELAYED: &str = "app.delayed";
+    pub(super) const DELAY_MS: &str = "app.delay_ms";
+    pub(super) const SAAS_STATUS: &str = "app.saas.status";
+    pub(super) const SAAS_SUMMARY_SIZE: &str = "app.saas.summary_size";
+}
 
 use Condition::{Always, Answered, Elsewhere, Failed, OtherMethod, Routed, With};
-use SpanType::{Database, HttpClient, HttpServer, Process, Publish};
+use SpanType::{Database, HttpClient, HttpServer, Internal, Process, Publish};
 use ValueType::{Bool, Int, Str};
 
 /// The contract. Sources: HTTP conventions, "HTTP server" and "HTTP client"; RabbitMQ
@@ -418,11 +433,24 @@ pub const TABLE: &[Row] = &[
     required_if(Database, semconv::ERROR_TYPE, Str, Failed, CONSUMER),
     recommended(Database, semconv::DB_QUERY_SUMMARY, Str, CONSUMER),
     recommended(Database, semconv::DB_QUERY_TEXT, Str, CONSUMER),
+    // Which function has which is up to the chapter, and in its snapshots.
+    required_if(Internal, app::ACTION, Str, Elsewhere, INTERNAL),
+    required_if(Internal, app::DELAY_MS, Int, Elsewhere, INTERNAL),
+    required_if(Internal, app::SAAS_STATUS, Str, Elsewhere, INTERNAL),
+    required_if(Internal, app::SAAS_SUMMARY_SIZE, Int, Elsewhere, INTERNAL),
+    required_if(
+        Internal,
+        semconv::MESSAGING_MESSAGE_BODY_SIZE,
+        Int,
+        Elsewhere,
+        INTERNAL,
+    ),
+    required_if(Internal, semconv::ERROR_TYPE, Str, Failed, INTERNAL_ERROR),
 ];
 
 /// Events of tier1's that a snapshot shows, each from the step that asks for it. The
 /// services around it have theirs shown always.
-const EVENTS: &[(&str, u8)] = &[];
+const EVENTS: &[(&str, u8)] = &[(app::DELAYED, INTERNAL)];
 
 /// Attributes that got another name, and which (the conventions' deprecated
 /// attributes). A span that has the old one alone has nothing for those who look for
@@ -497,12 +525,22 @@ pub(crate) fn is_optional(span: SpanType, key: &str) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct StepContract {
     step: u8,
+    subject: &'static str,
 }
 
 impl StepContract {
-    /// What is asked for from step `step` on.
+    /// What is asked of tier1 from step `step` on.
     pub fn new(step: u8) -> Self {
-        Self { step }
+        Self {
+            step,
+            subject: TIER1,
+        }
+    }
+
+    /// The same with another service under test.
+    #[must_use]
+    pub fn of(self, subject: &'static str) -> Self {
+        Self { subject, ..self }
     }
 
     /// The rows that `span` is to keep.
@@ -608,7 +646,7 @@ impl Contract for StepContract {
     }
 
     fn keep_event(&self, span: &Span, event: &Event) -> bool {
-        is_around(span.service())
+        (is_around(span.service()) && span.service() != self.subject)
             || EVENTS
                 .iter()
                 .any(|(name, from)| *name == event.name && *from <= self.step)

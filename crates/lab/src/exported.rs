@@ -9,7 +9,7 @@ use otlp::{Span, SpanKind};
 use crate::{
     broker_choice::Message,
     causes::Kind,
-    contract::{Breach, SpanType, StepContract, Violation},
+    contract::{Breach, SpanType, Violation},
     diagnosis::{Diagnosis, expected_and_got},
     findings::{about, is_neighbour},
     guide::Guide,
@@ -278,7 +278,7 @@ pub(crate) fn message(guide: &Guide, message: &Message, spans: &[Span]) -> Optio
 
 /// Where the spans break the conventions.
 pub(crate) fn conventions(guide: &Guide, spans: &[Span]) -> Option<Diagnosis> {
-    let contract = StepContract::new(guide.number());
+    let contract = guide.contract();
     let mut violations = contract.violations(spans);
     // The same thing on spans of the same name is one finding.
     let mut seen: Vec<(&str, String, Breach)> = Vec::new();

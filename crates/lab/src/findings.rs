@@ -7,7 +7,7 @@ use otlp::{
 
 use crate::{
     causes::{About, Kind},
-    contract::{AROUND, SpanType, StepContract, is_optional, old_name},
+    contract::{AROUND, SpanType, TIER1, is_optional, old_name},
     diagnosis::{Diagnosis, difference, expected_and_got},
     exported,
     guide::Guide,
@@ -36,7 +36,7 @@ pub(crate) fn compare(
     if asked && !came {
         return Err(Box::new(exported::nothing(guide, recording)));
     }
-    let contract = StepContract::new(guide.number());
+    let contract = guide.contract();
     let rules = Rules::new(&contract).order(Order::Structure);
     let got = rules.internal(Internal::All).normalize(&recording.spans);
     let text_differs = || {
@@ -75,7 +75,9 @@ pub(crate) fn compare(
 
 /// Whether `service` is one of those around the program under test.
 pub(crate) fn is_neighbour(guide: &Guide, service: &str) -> bool {
-    service != guide.subject && AROUND.contains(&service)
+    // tier1 may call itself what it likes, unless it is not what is looked at.
+    let around = AROUND.contains(&service) || service == TIER1;
+    service != guide.subject && around
 }
 
 pub(crate) fn about(kind: Kind, span: Option<SpanType>) -> About<'static> {
@@ -83,6 +85,7 @@ pub(crate) fn about(kind: Kind, span: Option<SpanType>) -> About<'static> {
         kind,
         span,
         attribute: None,
+        name: None,
     }
 }
 
@@ -277,7 +280,9 @@ impl<'a> Teller<'a> {
         };
         let spot = &self.comparison.expected[parent];
         let is_entry = matches!(span.kind, SpanKind::Server | SpanKind::Consumer);
-        if !is_entry || spot.span.service == span.service {
+        // What is sent to the program under test carries a context: its own is the fault.
+        let is_given = span.service == self.guide.subject;
+        if !is_entry || is_given || spot.span.service == span.service {
             return (otherwise, false);
         }
         match difference {
@@ -325,6 +330,7 @@ impl<'a> Teller<'a> {
                 Some(key) => Some(key),
                 None => group.first.differences.iter().find_map(missing),
             },
+            name: self.expected(group.first).map(|span| span.name.as_str()),
         };
         let mut sentence = self.sentence(group);
         match (group.kind, group.count - 1) {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     causes::{About, Causes, Place},
+    contract::{StepContract, TIER1},
     diagnosis::Diagnosis,
 };
 
@@ -39,13 +40,18 @@ impl Guide {
             chapter: None,
             causes: Causes::default(),
             own_program: true,
-            subject: "tier1-service",
+            subject: TIER1,
         }
     }
 
     /// The step as a number.
     pub(crate) fn number(&self) -> u8 {
         self.step.parse().unwrap_or(u8::MAX)
+    }
+
+    /// What is asked of the program under test.
+    pub(crate) fn contract(&self) -> StepContract {
+        StepContract::new(self.number()).of(self.subject)
     }
 
     /// A finding, with what is known about its cause.

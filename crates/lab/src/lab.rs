@@ -19,6 +19,8 @@ use tokio::runtime::Runtime;
 
 use crate::{
     broker_choice::{self, BrokerChoice, Message},
+    consuming::Database,
+    contract,
     error::LabError,
     forwarder::{Fault, Forwarder, Refusing},
     subject::{Echo, Exit, Program, StopSignal, Subject},
@@ -27,8 +29,8 @@ use crate::{
 /// How long the system may take to come to rest.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long a request of the lab's may take.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// How long an answer to a request of the lab's is waited for, unless told otherwise.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a span waits in an in-process service before it is exported. A person
 /// who watches wants it soon.
@@ -47,9 +49,22 @@ pub enum Part {
     Consumer,
 }
 
+/// Which part of the system the process under test is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// tier1.
+    #[default]
+    Tier1,
+    /// The consumer: the lab has no other, and publishes the messages itself. There is
+    /// no tier2 and no saas.
+    Consumer,
+}
+
 /// How a system is started.
 #[derive(Clone, Debug)]
 pub struct LabConfig {
+    /// What the process under test is.
+    pub role: Role,
     /// What is missing.
     pub without: Vec<Part>,
     /// Which broker to use.
@@ -69,6 +84,8 @@ pub struct LabConfig {
     /// How long the subject may take to end once told to, until it is killed. The
     /// default is 20 s, beyond tier1's own deadline for draining.
     pub stop_deadline: Duration,
+    /// How long an answer is waited for. The default is 30 s.
+    pub answer_deadline: Duration,
 }
 
 impl LabConfig {
@@ -86,6 +103,7 @@ impl LabConfig {
     /// for `/slow` shall not take longer than need be.
     pub fn new(broker: BrokerChoice) -> Self {
         Self {
+            role: Role::Tier1,
             without: Vec::new(),
             broker,
             slow_delay: Duration::from_millis(300),
@@ -95,6 +113,7 @@ impl LabConfig {
             receiver: any_port(),
             saas: saas::SaasConfig::default(),
             stop_deadline: Duration::from_secs(20),
+            answer_deadline: ANSWER_DEADLINE,
         }
     }
 
@@ -106,7 +125,11 @@ impl LabConfig {
     }
 
     fn has(&self, part: Part) -> bool {
-        !self.without.contains(&part)
+        let is_there = match self.role {
+            Role::Tier1 => true,
+            Role::Consumer => part == Part::Queue,
+        };
+        is_there && !self.without.contains(&part)
     }
 }
 
@@ -138,16 +161,22 @@ impl Front {
 /// Its methods block, and must not be called from asynchronous code: the lab has
 /// a runtime of its own, so that no check and no subject can starve it.
 pub struct Lab {
-    subject: Option<Subject>,
+    pub(crate) subject: Option<Subject>,
+    /// A consumer that runs beside tier1, in the place of the lab's own.
+    beside: Option<Subject>,
     stop_signal: StopSignal,
     config: LabConfig,
     receiver: Receiver,
     tier2: Option<tier2::Tier2>,
     saas: Option<saas::Saas>,
     consumer: Option<consumer::Consumer>,
-    broker: Option<broker_choice::Running>,
+    pub(crate) broker: Option<broker_choice::Running>,
     fronts: Fronts,
     providers: Vec<SdkTracerProvider>,
+    /// What tier1 would have, where the lab publishes in its place.
+    pub(crate) publisher: Option<SdkTracerProvider>,
+    /// The database of a consumer under test.
+    pub(crate) database: Option<Database>,
     client: reqwest::Client,
     runtime: Runtime,
 }
@@ -173,22 +202,32 @@ impl Lab {
         // Outside of the runtime: the exporter's blocking client has one of its own.
         let tier2_provider = provider("tier2-service", &receiver)?;
         let consumer_provider = provider("consumer-service", &receiver)?;
+        let mut providers = vec![tier2_provider.clone(), consumer_provider.clone()];
+        let (publisher, database) = match config.role {
+            Role::Tier1 => (None, None),
+            Role::Consumer => (
+                Some(provider(contract::TIER1, &receiver)?),
+                Some(Database::new()?),
+            ),
+        };
+        providers.extend(publisher.clone());
 
-        let tier2_telemetry = tier2::Telemetry::new(tier2_provider.clone());
-        let consumer_telemetry = consumer::Telemetry::new(consumer_provider.clone());
+        let tier2_telemetry = tier2::Telemetry::new(tier2_provider);
+        let consumer_telemetry = consumer::Telemetry::new(consumer_provider);
 
         let system =
             runtime.block_on(System::start(&config, tier2_telemetry, consumer_telemetry))?;
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(REQUEST_DEADLINE)
+            .timeout(config.answer_deadline)
             // Each request on a connection of its own, as from callers who don't know each other.
             .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| LabError::part("the lab's client", error))?;
         Ok(Self {
             subject: None,
+            beside: None,
             stop_signal: StopSignal::Term,
             config,
             receiver,
@@ -197,32 +236,46 @@ impl Lab {
             consumer: system.consumer,
             broker: system.broker,
             fronts: system.fronts,
-            providers: vec![tier2_provider, consumer_provider],
+            providers,
+            publisher,
+            database,
             client,
             runtime,
         })
     }
 
-    /// The variables that connect a tier1 with this system.
+    /// The variables that connect the process under test with this system.
     pub fn variables(&self) -> Vec<(String, String)> {
         let config = &self.config;
         let millis = |duration: Duration| duration.as_millis().to_string();
-        [
+        let both = [
             ("AMQP_URL", self.amqp_url()),
-            (
-                "TIER2_URL",
-                format!("http://{}", self.fronts.tier2.address()),
-            ),
-            ("SAAS_URL", format!("http://{}", self.fronts.saas.address())),
-            ("HTTP_TIMEOUT_MS", millis(config.http_timeout)),
-            ("QUEUE_TIMEOUT_MS", millis(config.queue_timeout)),
-            ("SLOW_DELAY_MS", millis(config.slow_delay)),
-            ("SLOW_CHANCE", config.slow_chance.to_string()),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", self.receiver.endpoint()),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
+        ];
+        let own = match &self.database {
+            Some(database) => vec![("DATABASE_URL", database.url())],
+            None => vec![
+                (
+                    "TIER2_URL",
+                    format!("http://{}", self.fronts.tier2.address()),
+                ),
+                ("SAAS_URL", format!("http://{}", self.fronts.saas.address())),
+                ("HTTP_TIMEOUT_MS", millis(config.http_timeout)),
+                ("QUEUE_TIMEOUT_MS", millis(config.queue_timeout)),
+                ("SLOW_DELAY_MS", millis(config.slow_delay)),
+                ("SLOW_CHANCE", config.slow_chance.to_string()),
+            ],
+        };
+        both.into_iter()
+            .chain(own)
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
+    /// Where a client meets the broker.
+    pub(crate) fn queue_address(&self) -> SocketAddr {
+        self.fronts.queue.address()
     }
 
     /// The URL by which the subject reaches the broker.
@@ -265,6 +318,44 @@ impl Lab {
         Ok(())
     }
 
+    /// Starts a consumer beside tier1, with `variables` on top of [`Lab::variables`], and
+    /// waits until it consumes. For a lab without [`Part::Consumer`].
+    ///
+    /// # Errors
+    /// As for [`Lab::spawn`].
+    pub fn spawn_consumer(
+        &mut self,
+        program: &Program,
+        variables: &[(&str, &str)],
+        echo: Option<Echo>,
+    ) -> Result<(), LabError> {
+        let mut all = self.variables();
+        let variables = variables.iter();
+        all.extend(variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let program = program.clone().consuming();
+        self.beside = Some(
+            self.runtime
+                .block_on(Subject::start(&program, &all, echo))?,
+        );
+        Ok(())
+    }
+
+    /// Waits until the consumer beside tier1 has logged what became of a message, and
+    /// answers all that it has logged. Without one, or if it doesn't say so within
+    /// `deadline`, that is what there is.
+    pub fn logged_by_consumer(&self, deadline: Duration) -> String {
+        let Some(consumer) = &self.beside else {
+            return String::new();
+        };
+        let ends = ["processed", "rejected", "requeued"];
+        let settled = |text: &str| ends.iter().any(|end| text.contains(end));
+        // Not every path publishes a message.
+        let _ = self
+            .runtime
+            .block_on(consumer.logged("a message".to_owned(), deadline, settled));
+        consumer.stdout()
+    }
+
     /// `http://address` of the process under test.
     ///
     /// # Panics
@@ -273,7 +364,7 @@ impl Lab {
         format!("http://{}", self.subject().address)
     }
 
-    fn subject(&self) -> &Subject {
+    pub(crate) fn subject(&self) -> &Subject {
         self.subject
             .as_ref()
             .expect("a check starts the subject first")
@@ -441,6 +532,23 @@ impl Lab {
         }
     }
 
+    /// Takes messages out of the queue until `count` have come or `deadline` has passed.
+    ///
+    /// # Errors
+    /// If the broker doesn't answer.
+    pub fn wait_for_messages(
+        &self,
+        count: usize,
+        deadline: Duration,
+    ) -> Result<Vec<Message>, LabError> {
+        let started = Instant::now();
+        let mut messages = self.take_messages()?;
+        while messages.len() < count && started.elapsed() < deadline {
+            messages.extend(self.take_messages()?);
+        }
+        Ok(messages)
+    }
+
     /// Deletes the queue, with what is in it.
     ///
     /// # Errors
@@ -578,6 +686,10 @@ impl Lab {
             Some(_) => Some(self.stop()?),
             None => None,
         };
+        if let Some(consumer) = self.beside.take() {
+            let stopped = consumer.stop(StopSignal::Term, self.config.stop_deadline);
+            self.runtime.block_on(stopped)?;
+        }
         self.settle()?;
         Ok(self.recording(exit))
     }
@@ -629,7 +741,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let subject = self.subject.take();
+        let subject = (self.subject.take(), self.beside.take());
         let consumer = self.consumer.take();
         let tier2 = self.tier2.take();
         let saas = self.saas.take();

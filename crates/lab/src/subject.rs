@@ -12,7 +12,7 @@ use rustix::process::{Pid, kill_process};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     net::{TcpListener, TcpStream},
-    process::{Child, Command},
+    process::{Child, ChildStdout, Command},
     sync::watch,
 };
 
@@ -27,6 +27,9 @@ const OUTPUT_LIMIT: usize = 16 * 1024 * 1024;
 /// What tier1 and consumer print on stderr once they answer.
 const LISTENING: &str = "listening on http://";
 
+/// What a consumer says on stderr once messages come to it.
+const CONSUMING: &str = "consuming ";
+
 /// What is to be run.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -34,6 +37,19 @@ pub struct Program {
     ready: Ready,
     stop: StopSignal,
     own_group: bool,
+    stdout: Stdout,
+}
+
+/// Who reads what a program writes on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdout {
+    /// The lab does, and keeps it.
+    #[default]
+    Read,
+    /// Nobody, and nobody says so: a pipe that runs full.
+    Unread,
+    /// Nobody: the pipe's other end is closed.
+    Closed,
 }
 
 /// How the lab knows that a program answers.
@@ -43,6 +59,8 @@ enum Ready {
     Says,
     /// The port that the lab chose takes connections.
     TcpAnswers,
+    /// It says `consuming …` on stderr, and has no address.
+    Consumes,
 }
 
 /// The signal that asks a program to end.
@@ -71,13 +89,29 @@ impl Program {
             ready: Ready::Says,
             stop: StopSignal::Term,
             own_group: false,
+            stdout: Stdout::Read,
         }
+    }
+
+    /// The same, but a consumer of this workbook: it is ready when it says that it
+    /// consumes, and answers no requests.
+    #[must_use]
+    pub fn consuming(mut self) -> Self {
+        self.ready = Ready::Consumes;
+        self
     }
 
     /// The same in a process group of its own: ctrl-c on the terminal doesn't reach it.
     #[must_use]
     pub fn in_own_group(mut self) -> Self {
         self.own_group = true;
+        self
+    }
+
+    /// The same with another reader of its stdout, or none.
+    #[must_use]
+    pub fn with_stdout(mut self, stdout: Stdout) -> Self {
+        self.stdout = stdout;
         self
     }
 
@@ -129,6 +163,7 @@ impl Program {
             ready: Ready::TcpAnswers,
             stop,
             own_group: false,
+            stdout: Stdout::Read,
         }))
     }
 
@@ -176,6 +211,8 @@ pub(crate) struct Subject {
     pub(crate) address: SocketAddr,
     stdout: Output,
     stderr: Output,
+    /// Held so that a pipe that nobody reads stays open.
+    _unread: Option<ChildStdout>,
 }
 
 impl Subject {
@@ -188,7 +225,7 @@ impl Subject {
     ) -> Result<Self, LabError> {
         let (word, arguments) = program.argv.split_first().expect("a program has a name");
         let chosen = match program.ready {
-            Ready::Says => None,
+            Ready::Says | Ready::Consumes => None,
             Ready::TcpAnswers => Some(choose_port().await?),
         };
         let port = chosen.map_or(0, |address| address.port());
@@ -212,13 +249,24 @@ impl Subject {
                 command: program.command_line(),
                 error,
             })?;
-        let stdout = Output::drain(child.stdout.take(), echo.clone());
+        let pipe = child.stdout.take();
+        let (read, unread) = match program.stdout {
+            Stdout::Read => (pipe, None),
+            Stdout::Unread => (None, pipe),
+            Stdout::Closed => (None, None),
+        };
+        let stdout = Output::drain(read, echo.clone());
         let mut stderr = Output::drain(child.stderr.take(), echo);
 
         let started = Instant::now();
         let ready = async {
             match chosen {
-                None => stderr.listening().await,
+                None if program.ready == Ready::Consumes => {
+                    let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
+                    let consumes = |line: &str| line.starts_with(CONSUMING).then_some(nowhere);
+                    stderr.said(consumes).await
+                }
+                None => stderr.said(listening).await,
                 Some(address) => {
                     while TcpStream::connect(address).await.is_err() {
                         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -236,6 +284,7 @@ impl Subject {
             address: address.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
             stdout,
             stderr,
+            _unread: unread,
         };
         if address.is_some() {
             return Ok(subject);
@@ -290,6 +339,26 @@ impl Subject {
         Ok(())
     }
 
+    /// Ends it without asking: what a crash looks like to others.
+    pub(crate) async fn kill(mut self) -> std::io::Result<()> {
+        self.child.kill().await
+    }
+
+    /// Waits until `found` holds for the whole lines on stdout.
+    pub(crate) async fn logged(
+        &self,
+        what: String,
+        deadline: Duration,
+        found: impl Fn(&str) -> bool,
+    ) -> Result<(), LabError> {
+        let mut stdout = self.stdout.clone();
+        let logged = stdout.until(|text| found(text).then_some(()));
+        match tokio::time::timeout(deadline, logged).await {
+            Ok(Some(())) => Ok(()),
+            _ => Err(LabError::TimedOut { what, deadline }),
+        }
+    }
+
     pub(crate) fn stdout(&self) -> String {
         self.stdout.text()
     }
@@ -323,7 +392,7 @@ async fn choose_port() -> std::io::Result<SocketAddr> {
 pub type Echo = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// One output stream, drained from the start, so that the program never blocks on it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,
     /// How many bytes have come, and whether no more will.
@@ -380,19 +449,27 @@ impl Output {
         let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
     }
 
-    /// The address in the line that says it, or `None` if the stream ends without.
-    async fn listening(&mut self) -> Option<SocketAddr> {
+    /// What `found` finds in a line, or `None` if the stream ends without.
+    async fn said<T>(&mut self, found: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.until(|text| text.lines().find_map(&found)).await
+    }
+
+    /// What `found` finds in the whole lines, or `None` if the stream ends without.
+    async fn until<T>(&mut self, found: impl Fn(&str) -> Option<T>) -> Option<T> {
         loop {
             let (_, ended) = *self.progress.borrow_and_update();
             let text = self.text();
             let whole_lines = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-            let said = whole_lines
-                .lines()
-                .find_map(|line| line.split_once(LISTENING)?.1.trim().parse().ok());
+            let said = found(whole_lines);
             if said.is_some() || ended {
                 return said;
             }
             self.progress.changed().await.ok()?;
         }
     }
+}
+
+/// The address in a line that says it.
+fn listening(line: &str) -> Option<SocketAddr> {
+    line.split_once(LISTENING)?.1.trim().parse().ok()
 }

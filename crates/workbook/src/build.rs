@@ -16,6 +16,15 @@ use crate::{
 
 /// Builds `step` and answers where its program is.
 pub fn build(step: &Step) -> Result<PathBuf, Error> {
+    build_as(step, &[])
+}
+
+/// The same, optimised.
+pub fn build_release(step: &Step) -> Result<PathBuf, Error> {
+    build_as(step, &["--release"])
+}
+
+fn build_as(step: &Step, profile: &[&str]) -> Result<PathBuf, Error> {
     let package = step.package()?;
     let mut command = cargo();
     command
@@ -32,6 +41,7 @@ pub fn build(step: &Step) -> Result<PathBuf, Error> {
             "--bins",
         ])
         .args(["--message-format", "json-render-diagnostics"])
+        .args(profile)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
     let output = command.output().map_err(Error::NoCargo)?;

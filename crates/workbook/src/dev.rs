@@ -2,6 +2,7 @@
 
 mod breaks;
 mod check;
+mod cost;
 mod programs;
 mod scratch;
 mod sources;
@@ -51,6 +52,7 @@ enum Command {
         #[arg(value_name = "STEP")]
         steps: Vec<Step>,
     },
+    Cost(cost::Cost),
 }
 
 impl Dev {
@@ -63,6 +65,7 @@ impl Dev {
                 let steps = chosen(&workspace, &steps)?;
                 check::check(&workspace, &steps)
             }
+            Command::Cost(cost) => cost.run(),
         }
     }
 }

@@ -123,7 +123,7 @@ impl Command {
         match self {
             Self::Run { step, port } => {
                 let step = step.map_or_else(Step::last_solution, Ok)?;
-                run::run(&step, &prepared(&step)?, port)
+                run::run(&step, &Programs::prepare(&step)?, port)
             }
             Self::Trace {
                 step,
@@ -131,7 +131,7 @@ impl Command {
                 without,
             } => {
                 let without = without.into_iter().map(Part::from);
-                trace::trace(&step, &prepared(&step)?, &path, without)
+                trace::trace(&step, &Programs::prepare(&step)?, &path, without)
             }
             Self::Hint(hint) => hint.run(),
             Self::Reset(reset) => reset.run(),
@@ -142,17 +142,37 @@ impl Command {
     }
 }
 
-/// Builds the step's program, in the environment that the reader has, and goes on
-/// in a cleaned one. (Without the reader's RUSTFLAGS or wrapper, cargo would build
-/// everything anew.)
-fn prepared(step: &Step) -> Result<OsString, Error> {
-    const BUILT: &str = "WORKBOOK_BUILT";
-    if let Some(program) = std::env::var_os(BUILT) {
-        return Ok(program);
+/// What a lab is to run.
+struct Programs {
+    /// The step's tier1; the finished one, if the step is about the consumer.
+    tier1: OsString,
+    /// The step's consumer, in the place of the lab's own.
+    consumer: Option<OsString>,
+}
+
+impl Programs {
+    /// Builds what `step` needs, in the environment that the reader has, and goes on
+    /// in a cleaned one. (Without the reader's RUSTFLAGS or wrapper, cargo would build
+    /// everything anew.)
+    fn prepare(step: &Step) -> Result<Self, Error> {
+        const TIER1: &str = "WORKBOOK_BUILT";
+        const CONSUMER: &str = "WORKBOOK_BUILT_CONSUMER";
+        if let Some(tier1) = std::env::var_os(TIER1) {
+            let consumer = std::env::var_os(CONSUMER);
+            return Ok(Self { tier1, consumer });
+        }
+        let (tier1, consumer) = if step.is_consumer() {
+            let tier1 = build::build(&Step::last_solution()?)?;
+            (tier1, Some(build::build(step)?.into_os_string()))
+        } else {
+            (build::build(step)?, None)
+        };
+        let tier1 = tier1.into_os_string();
+        let mut built = vec![(TIER1, tier1.as_os_str())];
+        built.extend(consumer.as_deref().map(|consumer| (CONSUMER, consumer)));
+        lab::clean_environment(&built)?;
+        Ok(Self { tier1, consumer })
     }
-    let program = build::build(step)?;
-    lab::clean_environment(&[(BUILT, program.as_os_str())])?;
-    Ok(program.into_os_string())
 }
 
 /// Why a command could not be carried out; one line.
@@ -182,6 +202,10 @@ enum Error {
     NotAStep(String),
     #[error("`reset` asks first, and here is nobody to answer: add --yes")]
     NobodyToAsk,
+    #[error("tier1 answered {0} in place of 200")]
+    NotAnswered(u16),
+    #[error("a request could not be made: {0}")]
+    Load(String),
     #[error("it did not end within {0:?}")]
     TooLong(std::time::Duration),
     #[error("{error}; the step is half reset, all that it was is kept in {kept}")]

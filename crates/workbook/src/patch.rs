@@ -160,11 +160,16 @@ fn is_exact(before: &str, patch: &Patch<'_, str>) -> Result<(), String> {
     Ok(())
 }
 
-/// How many lines of `new` are neither in `old` nor blank nor a comment.
+/// How many lines of `new` are neither in `old` nor blank nor a comment. How far a line
+/// is indented doesn't count: a formatter does that.
 pub fn lines_written(old: &str, new: &str) -> usize {
+    let [old, new] = [old, new].map(|text| {
+        let lines = text.lines().map(|line| format!("{}\n", line.trim_start()));
+        lines.collect::<String>()
+    });
     let comment = |line: &str| line.starts_with("//") || line.starts_with("# ");
     DiffOptions::new()
-        .create_patch(old, new)
+        .create_patch(&old, &new)
         .hunks()
         .iter()
         .flat_map(|hunk| hunk.lines())
@@ -295,5 +300,7 @@ mod tests {
         assert_eq!(lines_written(old, new), 2);
         assert_eq!(lines_written("", "# why\n#[allow(x)]\nx = 1\n"), 2);
         assert_eq!(lines_written(new, new), 0);
+        let wrapped = "f(|| {\n    let x = 1;\n    g(x)\n})\n";
+        assert_eq!(lines_written("let x = 1;\ng(x)\n", wrapped), 2);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    ffi::OsStr,
     fmt::Write,
     net::{Ipv4Addr, TcpListener},
     process::ExitCode,
@@ -10,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{Lab, LabConfig, Program};
+use lab::{Echo, Lab, LabConfig, Part, Program};
 use otlp::{Store, Trace, TraceId};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{Error, step::Step, terminal, trace};
+use crate::{Error, Programs, step::Step, terminal, trace};
 
 /// A trace to which nothing was added for this long is shown.
 const QUIET: Duration = Duration::from_millis(400);
@@ -22,30 +21,28 @@ const QUIET: Duration = Duration::from_millis(400);
 /// How often it is looked whether a trace has become quiet and tier1 still runs.
 const LOOK: Duration = Duration::from_millis(100);
 
-pub fn run(step: &Step, program: &OsStr, port: u16) -> Result<ExitCode, Error> {
+pub fn run(step: &Step, programs: &Programs, port: u16) -> Result<ExitCode, Error> {
     let mut config = LabConfig::from_env()?;
     config.slow_delay = Duration::from_millis(1500);
     config.slow_chance = 0.05;
+    if programs.consumer.is_some() {
+        config.without.push(Part::Consumer);
+    }
     let broker = config.broker.describe();
     let mut lab = Lab::start(config)?;
     // Signals are heard from here on: whatever comes, tier1 is told to stop and waited for.
     let mut stop = lab.block_on(async { Stop::new() })?;
 
-    let echo = Arc::new(|line: &str| {
-        if trace::is_console_span(line) {
-            return;
-        }
-        terminal::say(&format!(
-            "{}\n",
-            terminal::dim(&format!("tier1 │ {}", terminal::harmless(line)))
-        ));
-    });
-    let port = free_port(port).to_string();
     // In a process group of its own, so that ctrl-c reaches this command alone and
-    // tier1 stops in order.
-    let tier1 = Program::tier1(program).in_own_group();
+    // each program stops in order.
+    if let Some(consumer) = &programs.consumer {
+        let consumer = Program::tier1(consumer).in_own_group();
+        lab.spawn_consumer(&consumer, &[trace::EXPORT_SOON], Some(echo("consumer")))?;
+    }
+    let port = free_port(port).to_string();
+    let tier1 = Program::tier1(&programs.tier1).in_own_group();
     let variables = [("PORT", port.as_str()), trace::EXPORT_SOON];
-    lab.spawn_echoing(&tier1, &variables, Some(echo))?;
+    lab.spawn_echoing(&tier1, &variables, Some(echo("tier1")))?;
 
     terminal::say(&format!("\n{step} runs, with all around it ({broker})\n"));
     let first = lab.get("/fast")?;
@@ -88,6 +85,16 @@ pub fn run(step: &Step, program: &OsStr, port: u16) -> Result<ExitCode, Error> {
         }
     };
     Ok(code)
+}
+
+/// Says each line that `program` writes, but those of the console exporter.
+fn echo(program: &'static str) -> Echo {
+    Arc::new(move |line| {
+        if !trace::is_console_span(line) {
+            let line = format!("{program} │ {}", terminal::harmless(line));
+            terminal::say(&format!("{}\n", terminal::dim(&line)));
+        }
+    })
 }
 
 /// Where everything answers, and what to do with it.

@@ -4,6 +4,9 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use crate::Error;
 
+/// The step in which the consumer is the program, not tier1.
+const CONSUMER: u8 = 13;
+
 /// A step as a reader names it: `3`, `03`, `step-03` or `solution-03`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -60,6 +63,11 @@ impl Step {
         Err(Error::NoStep(package, names.join(", ")))
     }
 
+    /// Whether its program is the consumer, not tier1.
+    pub fn is_consumer(&self) -> bool {
+        self.number == CONSUMER
+    }
+
     /// Whether it is one of those that export something.
     pub fn has_telemetry(&self) -> bool {
         let folder = if self.solution { "solutions" } else { "steps" };
@@ -67,11 +75,11 @@ impl Step {
         workspace().join(file).exists()
     }
 
-    /// The solution of the last step there is.
+    /// The solution of the last step there is whose program is tier1.
     pub fn last_solution() -> Result<Self, Error> {
         all()?
             .into_iter()
-            .filter(|step| step.solution)
+            .filter(|step| step.solution && !step.is_consumer())
             .max_by_key(|step| step.number)
             .ok_or_else(|| Error::NoStep("solution".to_owned(), "none".to_owned()))
     }
@@ -112,6 +120,12 @@ mod tests {
         ] {
             assert!(name.parse::<Step>().is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn the_last_solution_is_a_tier1() {
+        assert!(!Step::last_solution().unwrap().is_consumer());
+        assert!("13".parse::<Step>().unwrap().is_consumer());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! `cargo workbook trace`: one request and what it left behind.
 
-use std::{ffi::OsStr, fmt::Write, process::ExitCode, time::Duration};
+use std::{fmt::Write, process::ExitCode, time::Duration};
 
 use lab::{Lab, LabConfig, Part, Program, Recording, Response};
 
-use crate::{Error, step::Step, terminal};
+use crate::{Error, Programs, step::Step, terminal};
 
-/// How many of tier1's log lines are shown.
+/// How many of a program's log lines are shown.
 const LOG_LINES: usize = 20;
 
 /// Has tier1 send its spans soon, not after the five seconds that are the default.
@@ -15,9 +15,12 @@ pub const EXPORT_SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
 /// How long a step that exports in the background is waited for.
 const EXPORT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a consumer may take until it has a message and has settled it.
+const CONSUMER_PATIENCE: Duration = Duration::from_secs(2);
+
 pub fn trace(
     step: &Step,
-    program: &OsStr,
+    programs: &Programs,
     path: &str,
     without: impl Iterator<Item = Part>,
 ) -> Result<ExitCode, Error> {
@@ -25,12 +28,23 @@ pub fn trace(
     // As long as tier1's own: the gap in `/slow` is to be seen.
     config.slow_delay = Duration::from_millis(1500);
     config.without.extend(without);
+    if programs.consumer.is_some() {
+        config.without.push(Part::Consumer);
+    }
+    let has_queue = !config.without.contains(&Part::Queue);
     let mut lab = Lab::start(config)?;
-    lab.spawn(&Program::tier1(program), &[EXPORT_SOON])?;
+    // Without a queue it would never be ready.
+    if let Some(consumer) = programs.consumer.as_ref().filter(|_| has_queue) {
+        lab.spawn_consumer(&Program::tier1(consumer), &[EXPORT_SOON], None)?;
+    }
+    lab.spawn(&Program::tier1(&programs.tier1), &[EXPORT_SOON])?;
     let response = lab.get(path)?;
     wait_for_export(step, &lab);
+    let consumers_log = lab.logged_by_consumer(CONSUMER_PATIENCE);
     let recording = lab.finish()?;
-    terminal::say(&report(step, path, &response, &recording));
+    let mut text = report(step, path, &response, &recording);
+    tell_log("consumer", &consumers_log, &mut text);
+    terminal::say(&text);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -72,9 +86,15 @@ pub fn report(step: &Step, path: &str, response: &Response, recording: &Recordin
         let _ = writeln!(text, "\ntier1 ({step}) exported no span.");
     }
     let log = recording.exit.as_ref().map_or("", |exit| &exit.stdout);
+    tell_log("tier1", log, &mut text);
+    text
+}
+
+/// What a program logged, if it did.
+fn tell_log(program: &str, log: &str, text: &mut String) {
     let lines: Vec<_> = log.lines().filter(|line| !is_console_span(line)).collect();
     if !log.is_empty() {
-        let _ = writeln!(text, "\ntier1's log:");
+        let _ = writeln!(text, "\n{program}'s log:");
         for line in lines.iter().take(LOG_LINES) {
             let _ = writeln!(text, "  {}", terminal::dim(&terminal::harmless(line)));
         }
@@ -85,7 +105,6 @@ pub fn report(step: &Step, path: &str, response: &Response, recording: &Recordin
             let _ = writeln!(text, "  … and {spans} lines of the console exporter");
         }
     }
-    text
 }
 
 /// Whether tier1 made it, whatever it calls itself.

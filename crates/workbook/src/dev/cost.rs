@@ -1,0 +1,264 @@
+//! What telemetry costs: the processor's time for a request, solution by solution.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use futures_util::future;
+use lab::{BrokerChoice, Lab, LabConfig, Program};
+use nix::sys::resource::{UsageWho, getrusage};
+
+use crate::{Error, build, step::Step, terminal};
+
+/// Measures what a request costs in each solution, in processor time
+///
+/// All solutions are built with --release and given the same load, in turns, on the
+/// embedded broker: GET /fast over connections that stay open. Told is the median of the
+/// rounds: the time that tier1's process spent on the processor, without its start and its
+/// end, divided by the number of requests. Spans and log records that arrived are counted.
+///
+/// 0: measured, and nothing was lost. 1: spans or log records were lost.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Cost {
+    /// Which solutions [default: all of tier1]
+    #[arg(value_name = "STEP")]
+    steps: Vec<Step>,
+    /// How many requests in each round
+    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=8_000))]
+    requests: u32,
+    /// How many rounds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How many requests at a time
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    connections: u32,
+}
+
+/// Enough for what arrives while the exporter waits for an answer: it is the cost that is
+/// measured, not when a queue runs full.
+const QUEUES: [(&str, &str); 2] = [
+    ("OTEL_BSP_MAX_QUEUE_SIZE", "65536"),
+    ("OTEL_BLRP_MAX_QUEUE_SIZE", "65536"),
+];
+
+/// How long the connection to the queue may take.
+const READY: Duration = Duration::from_secs(10);
+
+/// One solution and what was measured of it.
+struct Subject {
+    step: Step,
+    program: PathBuf,
+    /// Microseconds for a request, of each round.
+    costs: Vec<f64>,
+    /// How many spans and log records a request has.
+    each: Arrived,
+    /// How many did not arrive, of all rounds.
+    lost: Arrived,
+}
+
+/// Spans and log records of tier1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Arrived {
+    spans: usize,
+    records: usize,
+}
+
+/// One run of a program, from its start to its end.
+struct Run {
+    /// What its process used of the processor.
+    cpu: Duration,
+    arrived: Arrived,
+}
+
+impl Cost {
+    /// Does it.
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let mut subjects = Vec::new();
+        for step in self.solutions()? {
+            let program = build::build_release(&step)?;
+            // One request, to know what comes of each.
+            let none = run(&program, 0, 1)?.arrived;
+            let one = run(&program, 1, 1)?.arrived;
+            let each = Arrived {
+                spans: one.spans - none.spans,
+                records: one.records - none.records,
+            };
+            subjects.push(Subject {
+                step,
+                program,
+                costs: Vec::new(),
+                each,
+                lost: Arrived::default(),
+            });
+        }
+        for round in 1..=self.rounds {
+            for subject in &mut subjects {
+                self.measure(subject)?;
+            }
+            terminal::say(&format!("round {round} of {}\n", self.rounds));
+        }
+        terminal::say(&self.table(&subjects));
+        let lost = subjects.iter().any(|it| it.lost != Arrived::default());
+        Ok(if lost {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+
+    fn solutions(&self) -> Result<Vec<Step>, Error> {
+        let last = Step::last_solution()?.number();
+        let asked = if self.steps.is_empty() {
+            (1..=last).collect()
+        } else {
+            self.steps.iter().map(Step::number).collect::<Vec<_>>()
+        };
+        asked
+            .into_iter()
+            .map(|number| {
+                let step: Step = format!("solution-{number:02}")
+                    .parse()
+                    .expect("a number makes a step's name");
+                step.package().map(|_| step)
+            })
+            .collect()
+    }
+
+    fn measure(&self, subject: &mut Subject) -> Result<(), Error> {
+        let start_and_end = run(&subject.program, 0, self.connections)?;
+        let loaded = run(&subject.program, self.requests, self.connections)?;
+        let cpu = loaded.cpu.saturating_sub(start_and_end.cpu);
+        let requests = f64::from(self.requests);
+        subject.costs.push(cpu.as_secs_f64() * 1e6 / requests);
+        let expected = |each: usize, before: usize| each * self.requests as usize + before;
+        let expected = Arrived {
+            spans: expected(subject.each.spans, start_and_end.arrived.spans),
+            records: expected(subject.each.records, start_and_end.arrived.records),
+        };
+        subject.lost.spans += expected.spans.saturating_sub(loaded.arrived.spans);
+        subject.lost.records += expected.records.saturating_sub(loaded.arrived.records);
+        Ok(())
+    }
+
+    /// As Markdown: it goes into the book.
+    fn table(&self, subjects: &[Subject]) -> String {
+        let mut text = format!(
+            "\n{} requests a round, {} at a time, median of {} rounds, {} {}, {} cores\n\n\
+             | | µs a request | more than the first | spans | log records | lost |\n\
+             |---|---|---|---|---|---|\n",
+            self.requests,
+            self.connections,
+            self.rounds,
+            std::env::consts::OS,
+            std::env::consts::ARCH,
+            std::thread::available_parallelism().map_or(0, usize::from),
+        );
+        let first = subjects.first().map_or(0.0, |it| median(&it.costs));
+        for subject in subjects {
+            let cost = median(&subject.costs);
+            text.push_str(&format!(
+                "| {} | {cost:.0} | {:+.0} | {} | {} | {} |\n",
+                subject.step,
+                cost - first,
+                subject.each.spans,
+                subject.each.records,
+                subject.lost.spans + subject.lost.records,
+            ));
+        }
+        text
+    }
+}
+
+/// Starts the system, makes the requests, ends it.
+fn run(program: &Path, requests: u32, connections: u32) -> Result<Run, Error> {
+    let before = children()?;
+    // RabbitMQ would take its own time from the same cores.
+    let mut lab = Lab::start(LabConfig::new(BrokerChoice::Embedded))?;
+    lab.spawn(&Program::tier1(program), &QUEUES)?;
+    connect(&lab)?;
+    lab.block_on(load(&lab.subject_url(), requests, connections))?;
+    let recording = lab.finish()?;
+    let spans = recording.spans.iter();
+    Ok(Run {
+        cpu: children()?.saturating_sub(before),
+        arrived: Arrived {
+            spans: spans.filter(|span| !lab::is_around(span.service())).count(),
+            records: recording.records().count(),
+        },
+    })
+}
+
+/// Waits for the connection to the queue: a request is answered 200.
+fn connect(lab: &Lab) -> Result<(), Error> {
+    let started = Instant::now();
+    loop {
+        let response = lab.get("/fast")?;
+        if response.status == 200 {
+            return Ok(());
+        }
+        if started.elapsed() > READY {
+            return Err(Error::NotAnswered(response.status));
+        }
+    }
+}
+
+/// `requests` times `/fast`, over `connections` connections that stay open.
+async fn load(url: &str, requests: u32, connections: u32) -> Result<(), Error> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .map_err(|error| Error::Load(error.to_string()))?;
+    let url = format!("{url}/fast");
+    let workers = (0..connections).map(|worker| {
+        let mine = requests / connections + u32::from(worker < requests % connections);
+        let (client, url) = (client.clone(), url.clone());
+        async move {
+            for _ in 0..mine {
+                let answer = client.get(&url).send().await;
+                let answer = answer.map_err(|error| Error::Load(error.to_string()))?;
+                let status = answer.status().as_u16();
+                // To its end, or the connection is not used again.
+                let _ = answer.bytes().await;
+                if status != 200 {
+                    return Err(Error::NotAnswered(status));
+                }
+            }
+            Ok(())
+        }
+    });
+    future::try_join_all(workers).await.map(|_| ())
+}
+
+/// What processes that have ended used of the processor: user and system.
+fn children() -> Result<Duration, Error> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(std::io::Error::from)?;
+    let time = usage.user_time() + usage.system_time();
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+    let micros = u64::try_from(time.tv_usec()).unwrap_or(0);
+    Ok(Duration::from_secs(seconds) + Duration::from_micros(micros))
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        length if length % 2 == 1 => values[length / 2],
+        length => f64::midpoint(values[length / 2 - 1], values[length / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&[]), 0.0);
+    }
+}

@@ -1,0 +1,7 @@
+//! tier1 behaves as it did before it was instrumented.
+
+fn main() -> std::process::ExitCode {
+    lab::check!("11", "Errors that say so: tier1's behaviour")
+        .tests(lab::behaviour::ALL)
+        .run()
+}

@@ -1,0 +1,210 @@
+//! One message: its span, the work, and what the broker is told of it.
+
+use std::sync::Arc;
+
+use lapin::{
+    message::Delivery,
+    options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
+};
+use members::{Members, QueryError};
+use opentelemetry::{
+    Context, KeyValue,
+    context::FutureExt,
+    propagation::TextMapPropagator,
+    trace::{Link, SpanKind, Status, TraceContextExt, Tracer},
+};
+use opentelemetry_sdk::trace::SdkTracer;
+use opentelemetry_semantic_conventions::attribute;
+
+use crate::{
+    attributes::{self, Address, PROCESS},
+    database,
+    headers::Headers,
+    message::{Malformed, Signup},
+};
+
+/// Drops a message.
+const DROP: BasicRejectOptions = BasicRejectOptions { requeue: false };
+
+/// Puts a message back into the queue, this one alone.
+const AGAIN: BasicNackOptions = BasicNackOptions {
+    multiple: false,
+    requeue: true,
+};
+
+/// What became of a message.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The work is done.
+    Acked,
+    /// It can't be understood, now or later: the broker is to drop it.
+    Rejected(Malformed),
+    /// The query failed: the broker is to hand it out again.
+    Requeued(QueryError),
+}
+
+/// Why the broker does not know what became of a message. It will hand it out again.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsettled {
+    /// The client could not say it.
+    #[error("{0}")]
+    Broker(#[from] lapin::Error),
+    /// The channel was gone.
+    #[error("the channel was closed while the message was in hand")]
+    Closed,
+    /// The connection was gone; why.
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// How a message ended.
+pub type Settled = Result<Outcome, Unsettled>;
+
+/// Why the work could not be done.
+enum Failure {
+    Malformed(Malformed),
+    Query(QueryError),
+}
+
+/// Processes messages, each in a span of its own.
+///
+/// Tracer and propagator are handed in. The global ones would do, too, in a process
+/// that is one service.
+pub struct Processor {
+    /// What a signup is looked up in.
+    pub members: Members,
+    /// Makes the spans.
+    pub tracer: SdkTracer,
+    /// Reads the context that a message brings.
+    pub propagator: Arc<dyn TextMapPropagator + Send + Sync>,
+    /// Where the messages come from.
+    pub address: Address,
+}
+
+impl Processor {
+    // ANCHOR: process
+    /// Does the work and settles the message; the span covers both.
+    ///
+    /// It starts here, not when the broker sent the message: time spent waiting for its
+    /// turn is nobody's work. `lost` is done when the connection is lost.
+    pub async fn process(
+        &self,
+        delivery: &Delivery,
+        lost: impl Future<Output = String> + Send,
+    ) -> Settled {
+        let context = self.start_span(delivery);
+        let _cut_short = CutShort(context.clone());
+        let settled = self
+            .work_and_settle(delivery, lost)
+            .with_context(context.clone())
+            .await;
+        end(&context, &settled);
+        settled
+    }
+
+    /// A span whose parent is the one that published the message, so that one trace tells
+    /// the whole story; and with a link to it, as the conventions ask in any case.
+    fn start_span(&self, delivery: &Delivery) -> Context {
+        let headers = Headers(delivery.properties.headers().as_ref());
+        let parent = self
+            .propagator
+            .extract_with_context(&Context::new(), &headers);
+        // Invalid if the message has no context, or one that can't be read: then the span
+        // begins a trace, and the builder leaves the link out.
+        let published = parent.span().span_context().clone();
+        let destination = self.address.destination(delivery);
+        let span = self
+            .tracer
+            .span_builder(format!("{PROCESS} {destination}"))
+            .with_kind(SpanKind::Consumer)
+            .with_attributes(attributes::of_delivery(&self.address, delivery))
+            .with_links(vec![Link::with_context(published)])
+            .start_with_context(&self.tracer, &parent);
+        parent.with_span(span)
+    }
+    // ANCHOR_END: process
+
+    // ANCHOR: settle
+    /// The work first, then the broker: if this process dies in between, the message is
+    /// handed out again.
+    async fn work_and_settle(
+        &self,
+        delivery: &Delivery,
+        lost: impl Future<Output = String> + Send,
+    ) -> Settled {
+        let id = delivery.properties.message_id();
+        let message_id = id.as_ref().map(|id| id.as_str());
+        match self.work(delivery, message_id).await {
+            Ok(signup) => {
+                sent(delivery.ack(BasicAckOptions::default()), lost).await?;
+                // Two clocks: the message may seem to come from the future.
+                let age = signup.at.elapsed().unwrap_or_default();
+                tracing::info!(message_id, route = signup.route, ?age, "processed");
+                Ok(Outcome::Acked)
+            }
+            Err(Failure::Malformed(reason)) => {
+                // It would fail again each time.
+                sent(delivery.reject(DROP), lost).await?;
+                tracing::warn!(message_id, %reason, "rejected");
+                Ok(Outcome::Rejected(reason))
+            }
+            Err(Failure::Query(error)) => {
+                sent(delivery.nack(AGAIN), lost).await?;
+                tracing::error!(message_id, %error, "requeued");
+                Ok(Outcome::Requeued(error))
+            }
+        }
+    }
+    // ANCHOR_END: settle
+
+    async fn work(&self, delivery: &Delivery, message_id: Option<&str>) -> Result<Signup, Failure> {
+        tracing::info!(message_id, "received");
+        let signup = Signup::parse(&delivery.data).map_err(Failure::Malformed)?;
+        let members = database::select(&self.members, &self.tracer)
+            .await
+            .map_err(Failure::Query)?;
+        tracing::debug!(message_id, members = members.len(), "looked up");
+        Ok(signup)
+    }
+}
+
+// ANCHOR: end
+/// Says how it went.
+fn end(context: &Context, settled: &Settled) {
+    let span = context.span();
+    if let Some((error_type, description)) = attributes::error_of(settled) {
+        span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type));
+        span.set_status(Status::error(description));
+    }
+    span.end();
+}
+// ANCHOR_END: end
+
+/// Ends a span whose work was dropped at an await: nothing after it runs. Once the span
+/// has ended, this changes nothing any more.
+struct CutShort(Context);
+
+impl Drop for CutShort {
+    fn drop(&mut self) {
+        let span = self.0.span();
+        span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, "cancelled"));
+        span.set_status(Status::error(""));
+        span.end();
+    }
+}
+
+/// Waits until `settling` is on its way to the broker.
+///
+/// On a channel that is closed by now nothing is sent, and that is no error to the
+/// client. And a connection can break in a moment in which the client never answers:
+/// without `lost` the consumer would wait for it forever.
+async fn sent(
+    settling: impl Future<Output = lapin::Result<bool>>,
+    lost: impl Future<Output = String>,
+) -> Result<(), Unsettled> {
+    tokio::select! {
+        biased;
+        was_sent = settling => if was_sent? { Ok(()) } else { Err(Unsettled::Closed) },
+        reason = lost => Err(Unsettled::Lost(reason)),
+    }
+}

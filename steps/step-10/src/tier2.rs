@@ -1,0 +1,40 @@
+//! Step 10, Spans of your own. The call of tier2.
+
+use opentelemetry::KeyValue;
+
+use crate::{
+    attributes,
+    error::AppError,
+    routes::{Action, App},
+    spans,
+};
+
+/// Calls tier2 and goes on with what it answered. Answers the part for the response.
+pub async fn do_tier2(app: &App, action: Action) -> Result<String, AppError> {
+    // TODO 1: Do all of this in a span, `spans::in_span("do_tier2", …, async { … }).await`, with
+    // one attribute: `attributes::APP_ACTION`, whose value is `action.name()`.
+    if action == Action::Slow {
+        app.delay().await;
+    }
+    let mut url = app.config.tier2_url.clone();
+    url.set_path(if action == Action::Error {
+        "/error"
+    } else {
+        "/"
+    });
+    let reply = app.http.get("tier2", url).await?;
+    // The lie: what tier2 answers to `/error` counts as an answer, whatever its status.
+    let reply = if action == Action::Error {
+        reply
+    } else {
+        reply.success()?
+    };
+    Ok(pure_tier2_proc(&reply.text))
+}
+
+fn pure_tier2_proc(text: &str) -> String {
+    spans::in_span_sync("pure_tier2_proc", [], || {
+        tracing::info!("working on what tier2 answered");
+        format!("{text}-plus-pure-tier2-proc")
+    })
+}

@@ -1,0 +1,149 @@
+//! tier1: start and stop.
+
+mod attributes;
+mod config;
+mod deadline;
+mod error;
+mod exception;
+mod http;
+mod log_format;
+mod log_writer;
+mod logging;
+mod otel_env;
+mod queue;
+mod routes;
+mod saas;
+mod server;
+mod span_events;
+mod spans;
+mod telemetry;
+mod tier2;
+mod w3c;
+
+use std::{io::Write, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use crate::{
+    config::{Config, ConfigError},
+    routes::App,
+};
+
+/// How long requests may take to end once the service was told to stop.
+/// Kubernetes kills a process 30 s after its SIGTERM, Docker after 10 s: what is
+/// to happen in order has to be over before.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the broker may take to say goodbye.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The exit code of a configuration that can't be used.
+const EXIT_CONFIG: u8 = 2;
+
+fn main() -> ExitCode {
+    let config = match Config::from_env() {
+        Ok(config) => config,
+        Err(error) => return bad_config(&error),
+    };
+    // Without telemetry the service is still worth having.
+    let records = telemetry::log_records().unwrap_or_else(|reason| {
+        say(&format!("tier1: {reason}"));
+        None
+    });
+    // The guard goes last, at the end of `main`: until then something may be logged.
+    let _log = match logging::init(&config, records.as_ref()) {
+        Ok(log) => log,
+        Err(error) => return bad_config(&error),
+    };
+    // Before the first span: a tracer asks for the global provider once.
+    // Dropped at the end of `main`, when the last request has ended its span.
+    let _telemetry = telemetry::init(records)
+        .inspect_err(|reason| say(&format!("tier1: {reason}")))
+        .ok();
+    let served = match Runtime::new() {
+        Ok(runtime) => {
+            let served = runtime.block_on(serve(config));
+            // Not dropped: that would wait for whatever still blocks a thread, such as the
+            // look-up of a name, and lapin's own thread panics without it. All of it ends
+            // with the process.
+            std::mem::forget(runtime);
+            served
+        }
+        Err(error) => Err(format!("can't start the runtime: {error}")),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            say(&format!("tier1: {reason}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line, and the exit code.
+fn bad_config(error: &ConfigError) -> ExitCode {
+    say(&format!("tier1: {error}"));
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// Listens, answers requests until the process is told to stop, and lets those
+/// that are under way end.
+async fn serve(config: Config) -> Result<(), String> {
+    let address = (config.host.as_str(), config.port);
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("HOST and PORT: can't listen on {address:?}: {error}"))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| format!("can't tell the address: {error}"))?;
+    // Before anyone is told the address: a signal that comes now must be heard.
+    let stop = stop_signal().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let app = Arc::new(App::new(config)?);
+    say(&format!("listening on http://{address}"));
+
+    let (stopping, stopped) = oneshot::channel();
+    // With the caller's address: `server.rs` tells it.
+    let service = routes::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        stop.await;
+        tracing::info!("stopping, no new requests");
+        // Fails only if the server has ended by itself; then nobody waits for it.
+        let _ = stopping.send(());
+    });
+    let drained = async {
+        match stopped.await {
+            Ok(()) => tokio::time::sleep(DRAIN_DEADLINE).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let served = tokio::select! {
+        served = server => served.map_err(|error| format!("the server failed: {error}")),
+        () = drained => Err(format!("stopped with requests under way after {DRAIN_DEADLINE:?}")),
+    };
+    // Whatever comes of it, the process ends now.
+    let _ = tokio::time::timeout(CLOSE_DEADLINE, app.queue.close()).await;
+    served
+}
+
+/// One line on stderr. Unlike `eprintln!` it doesn't panic when nobody reads it.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Done when the process gets SIGTERM (an orchestrator, `docker stop`) or SIGINT
+/// (ctrl-c). From the call on, neither ends the process by itself.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,174 @@
+//! The check of step 11, Errors that say so.
+
+use std::time::Duration;
+
+use lab::{CALLER_TRACE, Case, Exception, Kind, Outcome, Part};
+
+fn main() -> std::process::ExitCode {
+    lab::check!("11", "Errors that say so")
+        .chapter("11-errors-that-say-so")
+        .otherwise("spans.rs", 2)
+        .named(
+            "STATUS",
+            "tier2.rs",
+            1,
+            "What tier2 answers to `/error` still counts as an answer: `success()` makes an error \
+             of it.",
+        )
+        .cause(
+            Kind::Status,
+            "spans.rs",
+            2,
+            "Of an error, `try_in_span` sets the status of the current span (TODO 2), and the \
+             function is called in place of `in_span` (TODO 3).",
+        )
+        .cause(
+            (Kind::Attribute, "error.type"),
+            "spans.rs",
+            2,
+            "Of an error, `try_in_span` sets `error.type` of the current span, and `error_type()` \
+             says it.",
+        )
+        .todo((Kind::Status, "do_queue"), "queue.rs", 3)
+        .todo((Kind::Status, "do_saas"), "saas.rs", 3)
+        .todo((Kind::Status, "do_tier2"), "tier2.rs", 3)
+        .named(
+            "EXCEPTIONS",
+            "spans.rs",
+            2,
+            "Each error is one record: `try_in_span` makes it (TODO 2), and the line in \
+             `into_response` goes (TODO 4).",
+        )
+        .named(
+            "RECORDS",
+            "spans.rs",
+            2,
+            "Each error is one record: `try_in_span` makes it (TODO 2), and the line in \
+             `into_response` goes (TODO 4).",
+        )
+        .named(
+            "EXCEPTION",
+            "spans.rs",
+            2,
+            "The record is that of `record_exception`, which knows the names.",
+        )
+        .named(
+            "EXCEPTION-SPAN",
+            "spans.rs",
+            2,
+            "The record is made in the work that `in_span` is given, where the span is current, \
+             not after it.",
+        )
+        .test("fast", fast)
+        .test("error", error)
+        .test("tier2_stopped", tier2_stopped)
+        .test("saas_fails", saas_fails)
+        .test("saas_slow", saas_slow)
+        .test("no_queue", no_queue)
+        .test("callers_error", callers_error)
+        .test("unsampled_caller", unsampled_caller)
+        .run()
+}
+
+/// Nothing failed.
+fn fast(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").record()?;
+    lab::assert_traces!(case, "fast", &recording)?;
+    case.expect_no_exception(&recording)
+}
+
+/// tier2's error is the request's: 502, red from the root to where it failed.
+fn error(case: &Case) -> Outcome {
+    let recording = case.ask("/error").status(502).record()?;
+    lab::assert_traces!(case, "error", &recording)?;
+    let expected = Exception {
+        span: "do_tier2",
+        kind: "::http::HttpError",
+        message: "tier2 answered 500",
+    };
+    case.expect_exception(&expected, &recording)?;
+    case.expect_line_in("tier2 answered 500", "do_tier2", &recording)?;
+    let logs: Vec<_> = recording.records().cloned().collect();
+    let options = otlp::WaterfallOptions::default();
+    let waterfall = otlp::waterfall(&recording.traces(), &logs, &options);
+    case.show(format!("GET /error, with its log records\n\n{waterfall}"));
+    Ok(())
+}
+
+fn tier2_stopped(case: &Case) -> Outcome {
+    let config = case.config().without(Part::Tier2);
+    let recording = case.ask("/fast").config(config).status(502).record()?;
+    lab::assert_traces!(case, "tier2_stopped", &recording)?;
+    let expected = Exception {
+        span: "do_tier2",
+        kind: "::http::HttpError",
+        message: "tier2 did not answer",
+    };
+    case.expect_exception(&expected, &recording)
+}
+
+/// What was not reached has no span, and what went well before is no error.
+fn saas_fails(case: &Case) -> Outcome {
+    let mut config = case.config();
+    config.saas.status = 503;
+    let recording = case.ask("/fast").config(config).status(502).record()?;
+    lab::assert_traces!(case, "saas_fails", &recording)?;
+    let expected = Exception {
+        span: "do_saas",
+        kind: "::http::HttpError",
+        message: "saas answered 503",
+    };
+    case.expect_exception(&expected, &recording)
+}
+
+/// No answer in time.
+fn saas_slow(case: &Case) -> Outcome {
+    let mut config = case.config();
+    config.http_timeout = Duration::from_millis(300);
+    config.saas.delay = Duration::from_secs(5);
+    let recording = case.ask("/fast").config(config).status(504).record()?;
+    lab::assert_traces!(case, "saas_slow", &recording)?;
+    let expected = Exception {
+        span: "do_saas",
+        kind: "::http::HttpError",
+        message: "saas did not answer in time",
+    };
+    case.expect_exception(&expected, &recording)
+}
+
+/// Two spans say that it failed, and one record.
+fn no_queue(case: &Case) -> Outcome {
+    let mut config = case.config().without(Part::Queue);
+    config.queue_timeout = Duration::from_millis(300);
+    let recording = case.ask("/fast").config(config).status(503).record()?;
+    lab::assert_traces!(case, "no_queue", &recording)?;
+    let expected = Exception {
+        span: "do_queue",
+        kind: "::queue::QueueError",
+        message: "the queue did not confirm in time",
+    };
+    case.expect_exception(&expected, &recording)
+}
+
+/// A 404 is the caller's error, and no exception.
+fn callers_error(case: &Case) -> Outcome {
+    let recording = case.ask("/nope").status(404).record()?;
+    lab::assert_traces!(case, "callers_error", &recording)?;
+    case.expect_no_exception(&recording)
+}
+
+/// Not recorded as spans, but told: the record has the caller's trace id.
+fn unsampled_caller(case: &Case) -> Outcome {
+    let recording = case.ask("/error").caller("00").status(502).record()?;
+    lab::assert_traces!(case, "unsampled_caller", &recording)?;
+    let record = case.the_record("tier2 answered 500", &recording)?;
+    let got = record
+        .trace_id
+        .map_or_else(String::new, |id| id.to_string());
+    case.expect(
+        "EXCEPTION-SPAN",
+        "the trace of the error's log record",
+        CALLER_TRACE,
+        got.as_str(),
+    )
+}
