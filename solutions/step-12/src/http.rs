@@ -93,7 +93,10 @@ pub struct HttpError {
 #[derive(Debug)]
 enum ErrorKind {
     Timeout,
-    NoAnswer(String),
+    NoAnswer {
+        error_type: &'static str,
+        cause: String,
+    },
     Status(StatusCode),
     Unusable(&'static str),
 }
@@ -159,15 +162,29 @@ impl HttpError {
         let kind = if error.is_timeout() {
             ErrorKind::Timeout
         } else {
+            let error_type = attributes::call_error_type(&error);
             // The innermost cause is the one that helps ("Connection refused").
             // reqwest's own text would repeat the URL, with its password if it has one.
             let mut cause: &dyn Error = &error.without_url();
             while let Some(source) = cause.source() {
                 cause = source;
             }
-            ErrorKind::NoAnswer(cause.to_string())
+            ErrorKind::NoAnswer {
+                error_type,
+                cause: cause.to_string(),
+            }
         };
         Self { peer, kind }
+    }
+
+    /// `error.type`: the status, or one of a few words.
+    pub fn error_type(&self) -> String {
+        match &self.kind {
+            ErrorKind::Timeout => "timeout".to_owned(),
+            ErrorKind::NoAnswer { error_type, .. } => (*error_type).to_owned(),
+            ErrorKind::Status(status) => status.as_str().to_owned(),
+            ErrorKind::Unusable(_) => "unusable".to_owned(),
+        }
     }
 
     /// Whether the other service took too long.
@@ -181,7 +198,7 @@ impl fmt::Display for HttpError {
         let peer = self.peer;
         match &self.kind {
             ErrorKind::Timeout => write!(f, "{peer} did not answer in time"),
-            ErrorKind::NoAnswer(cause) => write!(f, "{peer} did not answer: {cause}"),
+            ErrorKind::NoAnswer { cause, .. } => write!(f, "{peer} did not answer: {cause}"),
             ErrorKind::Status(status) => write!(f, "{peer} answered {}", status.as_u16()),
             ErrorKind::Unusable(what) => write!(f, "{peer} answered {what}"),
         }

@@ -19,7 +19,7 @@ use opentelemetry::{
     context::FutureExt,
     global,
     propagation::Injector,
-    trace::{SpanKind, Status, TraceContextExt, Tracer},
+    trace::{SpanKind, Status, TraceContextExt, Tracer, get_active_span},
 };
 use opentelemetry_semantic_conventions::attribute;
 use tokio::{
@@ -33,7 +33,7 @@ use crate::{
     cut_short::CutShort,
     error::AppError,
     routes::{Action, App},
-    telemetry,
+    spans, telemetry,
 };
 
 /// The queue's name, and the routing key that leads there from the default exchange.
@@ -58,20 +58,34 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+// ANCHOR: do_queue
 /// Sends one message. Answers the part for the response.
 pub async fn do_queue(app: &App, action: Action) -> Result<String, AppError> {
-    app.sometimes_slow().await;
-    let body = pure_queue_proc(action);
-    app.queue.publish(&body).await?;
-    Ok("do_queue".to_owned())
+    let asked = KeyValue::new(attributes::APP_ACTION, action.name());
+    spans::try_in_span("do_queue", [asked], async {
+        app.sometimes_slow().await;
+        let body = pure_queue_proc(action);
+        app.queue.publish(&body).await?;
+        Ok("do_queue".to_owned())
+    })
+    .await
 }
+// ANCHOR_END: do_queue
 
+// ANCHOR: pure_queue_proc
 /// The message's body: what was asked for, and when.
 fn pure_queue_proc(action: Action) -> String {
-    tracing::info!("telling how well we do at signing members up");
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    format!("{action} {}.{:06}", now.as_secs(), now.subsec_micros())
+    spans::in_span_sync("pure_queue_proc", [], || {
+        tracing::info!("telling how well we do at signing members up");
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let body = format!("{action} {}.{:06}", now.as_secs(), now.subsec_micros());
+        // Known only now. Where the conventions have a name, it is theirs.
+        let size = attributes::size(attribute::MESSAGING_MESSAGE_BODY_SIZE, &body);
+        get_active_span(|span| span.set_attribute(size));
+        body
+    })
 }
+// ANCHOR_END: pure_queue_proc
 
 /// Writes a context into the headers of a message.
 struct MessageHeaders<'a>(&'a mut FieldTable);
@@ -134,7 +148,7 @@ impl std::error::Error for QueueError {}
 impl QueueError {
     /// `error.type`: one of a few words. The broker's own if it gave a reason, such as
     /// `connection-forced` (AMQP 0-9-1 specification, 1.5.2.10).
-    fn error_type(&self) -> String {
+    pub fn error_type(&self) -> String {
         let error = match self {
             Self::Timeout => return "timeout".to_owned(),
             Self::Nack => return "nack".to_owned(),

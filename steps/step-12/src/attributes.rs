@@ -1,4 +1,5 @@
-//! Attributes by the semantic conventions: what is said about a request, and in which words.
+//! Attributes: what is said about a request, and in which words. By the semantic
+//! conventions where they have one, else by names of our own.
 
 use std::{borrow::Cow, io, net::SocketAddr};
 
@@ -9,6 +10,24 @@ use axum::{
 use opentelemetry::KeyValue;
 use opentelemetry_semantic_conventions::attribute;
 use reqwest::Url;
+
+/// What was asked for: `fast`, `slow` or `error`. For `/random`, what it became.
+pub const APP_ACTION: &str = "app.action";
+
+/// What the external service said of itself, in its own words.
+pub const APP_SAAS_STATUS: &str = "app.saas.status";
+
+/// How many bytes it took to say so.
+pub const APP_SAAS_SUMMARY_SIZE: &str = "app.saas.summary_size";
+
+/// Event: the request is made to wait, from this moment on.
+pub const APP_DELAYED: &str = "app.delayed";
+
+/// How long it is made to wait, in milliseconds.
+pub const APP_DELAY_MS: &str = "app.delay_ms";
+
+/// How much of somebody else's text is kept. The SDK doesn't shorten a value.
+const MAX_TEXT: usize = 100;
 
 /// The methods that may stand in `http.request.method` (HTTP spans, "Common
 /// attributes"). Any other is `_OTHER`: a caller can't make up names.
@@ -171,6 +190,16 @@ pub fn of_message(broker: &(String, u16), queue: &'static str, message_id: &str)
         KeyValue::new(attribute::SERVER_ADDRESS, host.clone()),
         KeyValue::new(attribute::SERVER_PORT, i64::from(*port)),
     ]
+}
+
+/// A size in bytes, as a number.
+pub fn size(key: &'static str, text: &str) -> KeyValue {
+    KeyValue::new(key, i64::try_from(text.len()).unwrap_or(i64::MAX))
+}
+
+/// The beginning of somebody else's text: they decide how long it is, not what is stored.
+pub fn short(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
 }
 
 /// The URL without what gives access: user and password, and the values of

@@ -30,6 +30,10 @@ pub struct Config {
     pub slow_chance: f64,
     /// `LOG_FORMAT`: `text` or `json`.
     pub log_format: LogFormat,
+    /// `LOG_CORRELATION`: whether log lines name their trace and span.
+    pub log_correlation: bool,
+    /// `LOG_SPAN_EVENTS`: whether what is logged in a span becomes an event of that span, too.
+    pub log_span_events: bool,
 }
 
 /// How log lines are written.
@@ -100,6 +104,8 @@ impl Config {
             slow_delay: Duration::from_millis(read("SLOW_DELAY_MS", "1500", MS)?),
             slow_chance,
             log_format: read("LOG_FORMAT", "text", "text or json")?,
+            log_correlation: read("LOG_CORRELATION", "true", "true or false")?,
+            log_span_events: read("LOG_SPAN_EVENTS", "false", "true or false")?,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The one error of the service, and how it answers a request.
 
+use std::{any::type_name, error::Error, fmt};
+
 use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -16,6 +18,35 @@ pub enum AppError {
     Http(HttpError),
 }
 
+impl AppError {
+    /// `error.type`: one of a few words, never the error's own text.
+    pub fn error_type(&self) -> String {
+        match self {
+            Self::Queue(error) => error.error_type(),
+            Self::Http(error) => error.error_type(),
+        }
+    }
+
+    /// `exception.type`: what the error is in this program.
+    pub fn exception_type(&self) -> &'static str {
+        match self {
+            Self::Queue(_) => type_name::<QueueError>(),
+            Self::Http(_) => type_name::<HttpError>(),
+        }
+    }
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue(error) => error.fmt(f),
+            Self::Http(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for AppError {}
+
 impl From<QueueError> for AppError {
     fn from(error: QueueError) -> Self {
         Self::Queue(error)
@@ -29,15 +60,13 @@ impl From<HttpError> for AppError {
 }
 
 impl IntoResponse for AppError {
+    /// Nothing is logged here: that was done where it failed, once.
     fn into_response(self) -> Response {
-        let (status, reason) = match &self {
-            Self::Queue(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-            Self::Http(error) if error.is_timeout() => {
-                (StatusCode::GATEWAY_TIMEOUT, error.to_string())
-            }
-            Self::Http(error) => (StatusCode::BAD_GATEWAY, error.to_string()),
+        let status = match &self {
+            Self::Queue(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Http(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
+            Self::Http(_) => StatusCode::BAD_GATEWAY,
         };
-        tracing::error!(status = status.as_u16(), "{reason}");
-        (status, format!("{reason}\n")).into_response()
+        (status, format!("{self}\n")).into_response()
     }
 }

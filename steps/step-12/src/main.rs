@@ -6,7 +6,10 @@ mod cut_short;
 mod deadline;
 mod drain;
 mod error;
+mod exception;
 mod http;
+mod log_format;
+mod log_writer;
 mod logging;
 mod otel_env;
 mod panics;
@@ -14,6 +17,8 @@ mod queue;
 mod routes;
 mod saas;
 mod server;
+mod span_events;
+mod spans;
 mod telemetry;
 mod tier2;
 mod w3c;
@@ -27,7 +32,10 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{config::Config, routes::App};
+use crate::{
+    config::{Config, ConfigError},
+    routes::App,
+};
 
 /// How long requests may take to end once the service was told to stop.
 /// Kubernetes kills a process 30 s after its SIGTERM, Docker after 10 s: what is
@@ -35,7 +43,7 @@ use crate::{config::Config, routes::App};
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long their answers may take then: all that is left to do is to write them.
-const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
+const ANSWER_DEADLINE: Duration = Duration::from_millis(250);
 
 /// How long the broker may take to say goodbye.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -44,21 +52,24 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
-    let config = match Config::from_env().and_then(|config| {
-        logging::init(config.log_format)?;
-        Ok(config)
-    }) {
+    let config = match Config::from_env() {
         Ok(config) => config,
-        Err(error) => {
-            say(&format!("tier1: {error}"));
-            return ExitCode::from(EXIT_CONFIG);
-        }
+        Err(error) => return bad_config(&error),
+    };
+    // Without telemetry the service is still worth having.
+    let records = telemetry::log_records().unwrap_or_else(|reason| {
+        say(&format!("tier1: {reason}"));
+        None
+    });
+    // The guard goes last, at the end of `main`: until then something may be logged.
+    let _log = match logging::init(&config, records.as_ref()) {
+        Ok(log) => log,
+        Err(error) => return bad_config(&error),
     };
     panics::log();
     // Before the first span: a tracer asks for the global provider once.
     // Dropped at the end of `main`, when the last request has ended its span.
-    let _telemetry = telemetry::init()
-        // Without telemetry the service is still worth having.
+    let _telemetry = telemetry::init(records)
         .inspect_err(|reason| say(&format!("tier1: {reason}")))
         .ok();
     let served = match Runtime::new() {
@@ -79,6 +90,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// One line, and the exit code.
+fn bad_config(error: &ConfigError) -> ExitCode {
+    say(&format!("tier1: {error}"));
+    ExitCode::from(EXIT_CONFIG)
 }
 
 /// Listens, answers requests until the process is told to stop, and lets those

@@ -4,7 +4,12 @@
 //! unset. What can't be used is one line on stderr that names the variable, never its
 //! value, and the default: telemetry doesn't keep a service from starting.
 
-use std::{env, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
 
 use opentelemetry::{KeyValue, propagation::TextMapCompositePropagator};
 use opentelemetry_otlp::Protocol;
@@ -21,7 +26,26 @@ use crate::{say, w3c::W3cPropagator};
 /// The specification's default of OTEL_EXPORTER_OTLP_TIMEOUT.
 const OTLP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where spans can go.
+/// What is exported. Each signal has variables of its own, which win over the general ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Log records.
+    Logs,
+}
+
+impl Signal {
+    /// As it stands in the names of variables.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Traces => "TRACES",
+            Self::Logs => "LOGS",
+        }
+    }
+}
+
+/// Where spans and log records can go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Exporter {
     /// To a receiver, by OTLP.
@@ -42,18 +66,18 @@ pub fn sdk_disabled() -> bool {
     is_true
 }
 
-/// OTEL_TRACES_EXPORTER: a list of `otlp` (the default), `console` and `none`.
-/// `otlp_proto_http`, as the Python distribution calls it, is `otlp`, too.
-pub fn traces_exporters() -> Vec<Exporter> {
-    let name = "OTEL_TRACES_EXPORTER";
+/// OTEL_TRACES_EXPORTER, OTEL_LOGS_EXPORTER: a list of `otlp` (the default), `console` and
+/// `none`. `otlp_proto_http`, as the Python distribution calls it, is `otlp`, too.
+pub fn exporters(signal: Signal) -> Vec<Exporter> {
+    let name = format!("OTEL_{}_EXPORTER", signal.name());
     let mut exporters = Vec::new();
-    for word in list(name, "otlp") {
+    for word in list(&name, "otlp") {
         let exporter = match word.as_str() {
             "otlp" | "otlp_proto_http" => Exporter::Otlp,
             "console" => Exporter::Console,
             "none" => continue,
             _ => {
-                warn(name, "a list of otlp, console and none", "otlp");
+                warn(&name, "a list of otlp, console and none", "otlp");
                 return vec![Exporter::Otlp];
             }
         };
@@ -90,15 +114,18 @@ pub fn propagator() -> TextMapCompositePropagator {
 /// `default_name`; with it the version, an id of this process, and whatever else
 /// OTEL_RESOURCE_ATTRIBUTES holds.
 ///
+/// It is the same at each call: spans and log records come from one process.
+///
 /// The SDK would let OTEL_RESOURCE_ATTRIBUTES win over OTEL_SERVICE_NAME, and takes its
 /// values as they are, where the specification has them percent-decoded.
 pub fn resource(default_name: &'static str) -> Resource {
+    static INSTANCE: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().to_string());
     let mut resource = Resource::builder_empty()
         .with_detector(Box::new(TelemetryResourceDetector))
         .with_attributes([
             KeyValue::new(attribute::SERVICE_NAME, default_name),
             KeyValue::new(attribute::SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
-            KeyValue::new(attribute::SERVICE_INSTANCE_ID, Uuid::new_v4().to_string()),
+            KeyValue::new(attribute::SERVICE_INSTANCE_ID, INSTANCE.as_str()),
         ]);
     // Of two values for one key the later counts.
     if let Some(text) = variable("OTEL_RESOURCE_ATTRIBUTES") {
@@ -143,8 +170,8 @@ fn decoded(text: &str) -> Option<String> {
 /// OTEL_EXPORTER_OTLP_PROTOCOL: `http/protobuf` (the default) or `http/json`. The
 /// exporter reads it, too, but its own default is JSON as soon as any crate in the tree
 /// asks for that feature.
-pub fn protocol() -> Protocol {
-    let Some((name, value)) = traces_or_all("PROTOCOL") else {
+pub fn protocol(signal: Signal) -> Protocol {
+    let Some((name, value)) = of_signal_or_all(signal, "PROTOCOL") else {
         return Protocol::HttpBinary;
     };
     match value.to_ascii_lowercase().as_str() {
@@ -161,15 +188,15 @@ pub fn protocol() -> Protocol {
 /// besides those of the system. `None` if that is unset: the exporter makes its own.
 ///
 /// The SDK doesn't read this variable. Call it outside of a runtime.
-pub fn client() -> Option<blocking::Client> {
-    let (name, path) = traces_or_all("CERTIFICATE")?;
+pub fn client(signal: Signal) -> Option<blocking::Client> {
+    let (name, path) = of_signal_or_all(signal, "CERTIFICATE")?;
     let client = fs::read(path)
         .ok()
         .and_then(|pem| Certificate::from_pem_bundle(&pem).ok())
         .filter(|certificates| !certificates.is_empty())
         .and_then(|certificates| {
             let client = blocking::Client::builder().tls_certs_merge(certificates);
-            client.timeout(timeout()).build().ok()
+            client.timeout(timeout(signal)).build().ok()
         });
     if client.is_none() {
         warn(
@@ -182,8 +209,8 @@ pub fn client() -> Option<blocking::Client> {
 }
 
 /// OTEL_EXPORTER_OTLP_TIMEOUT, in milliseconds: a client of one's own has to be told.
-fn timeout() -> Duration {
-    let Some((name, value)) = traces_or_all("TIMEOUT") else {
+fn timeout(signal: Signal) -> Duration {
+    let Some((name, value)) = of_signal_or_all(signal, "TIMEOUT") else {
         return OTLP_TIMEOUT;
     };
     match value.parse() {
@@ -195,14 +222,13 @@ fn timeout() -> Duration {
     }
 }
 
-/// The variable for traces, or else the one for all signals; with its name.
-fn traces_or_all(what: &str) -> Option<(String, String)> {
-    ["OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"]
+/// The signal's own variable, or else the one for all signals; with its name.
+fn of_signal_or_all(signal: Signal, what: &str) -> Option<(String, String)> {
+    let own = format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.name());
+    let general = format!("OTEL_EXPORTER_OTLP_{what}");
+    [own, general]
         .into_iter()
-        .find_map(|prefix| {
-            let name = format!("{prefix}{what}");
-            variable(&name).map(|value| (name, value))
-        })
+        .find_map(|name| variable(&name).map(|value| (name, value)))
 }
 
 fn list(name: &str, default: &str) -> Vec<String> {
@@ -218,6 +244,11 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Once for each variable: both signals may ask for it.
 fn warn(name: &str, must_be: &str, instead: &str) {
-    say(&format!("tier1: {name} must be {must_be}; using {instead}"));
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.insert(name.to_owned()) {
+        say(&format!("tier1: {name} must be {must_be}; using {instead}"));
+    }
 }

@@ -8,9 +8,11 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
     routing::get,
 };
+use opentelemetry::{KeyValue, trace::get_active_span};
 use serde_json::{Value, json};
 
 use crate::{
+    attributes,
     config::Config,
     drain::{self, Drain},
     error::AppError,
@@ -43,13 +45,20 @@ pub enum Action {
     Error,
 }
 
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Action {
+    /// As in the route.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Fast => "fast",
             Self::Slow => "slow",
             Self::Error => "error",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -72,8 +81,19 @@ impl App {
     /// Waits SLOW_DELAY_MS with the chance SLOW_CHANCE.
     pub async fn sometimes_slow(&self) {
         if self.is_slow() {
-            tokio::time::sleep(self.config.slow_delay).await;
+            self.delay().await;
         }
+    }
+
+    /// Waits SLOW_DELAY_MS, and says so on the span of whoever waits.
+    pub async fn delay(&self) {
+        let delay = self.config.slow_delay;
+        let millis = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        get_active_span(|span| {
+            let attributes = vec![KeyValue::new(attributes::APP_DELAY_MS, millis)];
+            span.add_event(attributes::APP_DELAYED, attributes);
+        });
+        tokio::time::sleep(delay).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! OpenTelemetry: what the service is called, and where its spans go.
+//! OpenTelemetry: what the service is called, and where its spans and log records go.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -6,47 +6,78 @@ use opentelemetry::{
     InstrumentationScope,
     global::{self, BoxedTracer},
 };
-use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_otlp::{LogExporter, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::{logs::SdkLoggerProvider, trace::SdkTracerProvider};
 
 use crate::{
     deadline,
-    otel_env::{self, Exporter},
+    otel_env::{self, Exporter, Signal},
     say,
 };
 
 /// What a backend calls this service unless OTEL_SERVICE_NAME says otherwise.
 const SERVICE_NAME: &str = "tier1-service";
 
-/// How long the last spans may take on their way out. With the time that requests
-/// have to end it must stay below what an orchestrator grants a process.
+/// How long the last spans and log records may take on their way out. With the time that
+/// requests have to end it must stay below what an orchestrator grants a process.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Owns the provider. When it is dropped, the spans that wait are sent: keep it
-/// until nothing makes spans any more.
-#[must_use = "dropped at once, it shuts the provider down before the first span"]
+/// Owns the providers. When it is dropped, the spans and log records that wait are sent:
+/// keep it until nothing makes any more.
+#[must_use = "dropped at once, it shuts the providers down before the first span"]
 pub struct Telemetry {
     /// None if OTEL_SDK_DISABLED says so.
-    provider: Option<SdkTracerProvider>,
+    traces: Option<SdkTracerProvider>,
+    /// None if OTEL_SDK_DISABLED says so, or there is no exporter.
+    logs: Option<SdkLoggerProvider>,
 }
 
-/// Makes the provider that the OTEL_* variables ask for, and makes it the global one.
+/// Makes the provider of log records that the OTEL_* variables ask for, if they ask for
+/// one. `logging::init` gives it the events, `init` sees to its end.
+///
+/// Call it outside of a runtime. The error is one line.
+pub fn log_records() -> Result<Option<SdkLoggerProvider>, String> {
+    let exporters = otel_env::exporters(Signal::Logs);
+    if otel_env::sdk_disabled() || exporters.is_empty() {
+        return Ok(None);
+    }
+    let mut provider = SdkLoggerProvider::builder().with_resource(otel_env::resource(SERVICE_NAME));
+    for exporter in exporters {
+        provider = match exporter {
+            Exporter::Console => {
+                provider.with_batch_exporter(opentelemetry_stdout::LogExporter::default())
+            }
+            Exporter::Otlp => {
+                let exporter = over_http(LogExporter::builder().with_http(), Signal::Logs).build();
+                provider.with_batch_exporter(exporter.map_err(|_| no_url("log records"))?)
+            }
+        };
+    }
+    Ok(Some(provider.build()))
+}
+
+/// Makes the provider of spans that the OTEL_* variables ask for, and makes it the global
+/// one. `logs` is what `log_records` made.
 ///
 /// Call it outside of a runtime, before the first span. The error is one line.
-pub fn init() -> Result<Telemetry, String> {
+pub fn init(logs: Option<SdkLoggerProvider>) -> Result<Telemetry, String> {
     // Unless told otherwise, OpenTelemetry neither reads nor writes any header.
     global::set_text_map_propagator(otel_env::propagator());
     if otel_env::sdk_disabled() {
-        return Ok(Telemetry { provider: None });
+        return Ok(Telemetry { traces: None, logs });
     }
     // Sampler, limits and batches are configured by the SDK itself.
     let mut provider = SdkTracerProvider::builder().with_resource(otel_env::resource(SERVICE_NAME));
-    for exporter in otel_env::traces_exporters() {
+    for exporter in otel_env::exporters(Signal::Traces) {
         provider = match exporter {
             Exporter::Console => {
                 provider.with_batch_exporter(opentelemetry_stdout::SpanExporter::default())
             }
-            Exporter::Otlp => provider.with_batch_exporter(otlp()?),
+            Exporter::Otlp => {
+                let exporter =
+                    over_http(SpanExporter::builder().with_http(), Signal::Traces).build();
+                provider.with_batch_exporter(exporter.map_err(|_| no_url("spans"))?)
+            }
         };
     }
     let provider = provider.build();
@@ -54,22 +85,24 @@ pub fn init() -> Result<Telemetry, String> {
     // guard nobody would tell the batch processors that this is the end.
     global::set_tracer_provider(provider.clone());
     Ok(Telemetry {
-        provider: Some(provider),
+        traces: Some(provider),
+        logs,
     })
 }
 
-/// Endpoint, headers, compression and timeout are read by the exporter itself.
-fn otlp() -> Result<SpanExporter, String> {
-    let mut exporter = SpanExporter::builder()
-        .with_http()
-        .with_protocol(otel_env::protocol());
-    if let Some(client) = otel_env::client() {
-        exporter = exporter.with_http_client(client);
+/// The builder of an exporter, with what the exporter doesn't read itself. Endpoint,
+/// headers, compression and timeout it does.
+fn over_http<B: WithExportConfig + WithHttpConfig>(builder: B, signal: Signal) -> B {
+    let builder = builder.with_protocol(otel_env::protocol(signal));
+    match otel_env::client(signal) {
+        Some(client) => builder.with_http_client(client),
+        None => builder,
     }
-    exporter
-        .build()
-        // The exporter's own text may quote the endpoint, and a key in it.
-        .map_err(|_| "no spans are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL".to_owned())
+}
+
+/// The exporter's own text may quote the endpoint, and a key in it.
+fn no_url(what: &str) -> String {
+    format!("no {what} are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL")
 }
 
 /// Makes the spans of this service. The first call asks the global provider for it.
@@ -86,21 +119,29 @@ pub fn tracer() -> &'static BoxedTracer {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        let Some(provider) = self.provider.take() else {
-            return;
-        };
-        let flushed = deadline::within(FLUSH_DEADLINE, move || {
+        let (traces, logs) = (self.traces.take(), self.logs.take());
+        // One deadline for both: it is the process that has to end in time.
+        let sent = deadline::within(FLUSH_DEADLINE, move || {
             // `shutdown` sends what waits, too, but hides whether it arrived.
-            let flushed = provider.force_flush();
-            let down = provider.shutdown_with_timeout(FLUSH_DEADLINE);
-            flushed.and(down)
+            let traces = traces.map_or(Ok(()), |provider| {
+                let flushed = provider.force_flush();
+                flushed.and(provider.shutdown_with_timeout(FLUSH_DEADLINE))
+            });
+            let logs = logs.map_or(Ok(()), |provider| {
+                let flushed = provider.force_flush();
+                flushed.and(provider.shutdown_with_timeout(FLUSH_DEADLINE))
+            });
+            [("spans", traces), ("log records", logs)]
         });
-        match flushed {
-            Some(Ok(())) => {}
-            Some(Err(error)) => say(&format!("tier1: the last spans were not sent: {error}")),
-            None => say(&format!(
-                "tier1: the last spans were not sent within {FLUSH_DEADLINE:?}"
-            )),
+        let Some(sent) = sent else {
+            return say(&format!(
+                "tier1: the last spans and log records were not sent within {FLUSH_DEADLINE:?}"
+            ));
+        };
+        for (what, result) in sent {
+            if let Err(error) = result {
+                say(&format!("tier1: the last {what} were not sent: {error}"));
+            }
         }
     }
 }

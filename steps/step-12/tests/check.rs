@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lab::{
-    CALLER_TRACE, Case, Fault, Kind, Lab, LabConfig, LabError, Outcome, Part, Recording, Response,
-    SpanType, StopSignal,
+    CALLER_TRACE, Case, Exception, Fault, Kind, Lab, LabConfig, LabError, Outcome, Part, Recording,
+    Response, SpanType, StopSignal,
 };
 use opentelemetry_semantic_conventions::attribute;
 
@@ -48,6 +48,14 @@ fn main() -> std::process::ExitCode {
         .todo((Kind::Attribute, SpanType::Publish), "queue.rs", 3)
         .todo((Kind::Value, SpanType::Publish), "cut_short.rs", 1)
         .cause(
+            (Kind::Status, SpanType::Internal),
+            "cut_short.rs",
+            1,
+            "`spans.rs` holds the guard already: its `drop` is to say so.",
+        )
+        .todo((Kind::Attribute, SpanType::Internal), "cut_short.rs", 1)
+        .todo((Kind::Value, SpanType::Internal), "cut_short.rs", 1)
+        .cause(
             (Kind::Status, SpanType::HttpClient),
             "cut_short.rs",
             1,
@@ -60,12 +68,10 @@ fn main() -> std::process::ExitCode {
             4,
             "Without a layer that catches it, a panic ends the connection.",
         )
-        .named(
-            "PANIC",
-            "routes.rs",
-            4,
-            "`panics.rs` makes a panic one log record. It is given.",
-        )
+        .named("PANIC", "routes.rs", 4, RECORD)
+        .named("EXCEPTIONS", "routes.rs", 4, RECORD)
+        .named("EXCEPTION", "routes.rs", 4, RECORD)
+        .named("EXCEPTION-SPAN", "routes.rs", 4, RECORD)
         .named(
             "RESPONSE",
             "routes.rs",
@@ -73,6 +79,7 @@ fn main() -> std::process::ExitCode {
             "`panics::layer` and `drain::answer` answer. They are given.",
         )
         .test("fast", fast)
+        .test("slow", slow)
         .test("error", error)
         .test("unsampled_caller", unsampled_caller)
         .test("hang_up", hang_up)
@@ -81,6 +88,7 @@ fn main() -> std::process::ExitCode {
         .test("timeout", timeout)
         .test("panic", panic)
         .test("drain", drain)
+        .test("json_lines", json_lines)
         .run()
 }
 
@@ -88,6 +96,10 @@ fn main() -> std::process::ExitCode {
 const GUARD: &str = "The request was given up while its span was open: what stands after the \
                      `.await` did not run. The guard says it, if it is held over the `.await` \
                      (TODO 2) and its `drop` does so (TODO 1). `let _ = …` holds nothing.";
+
+/// The cause of a record that is another.
+const RECORD: &str = "`panics.rs` makes one log record of a panic, `spans.rs` one of an error. \
+                      They are given.";
 
 /// Longer than any test waits.
 const NEVER: Duration = Duration::from_secs(60);
@@ -101,12 +113,27 @@ const SOON: Duration = Duration::from_secs(5);
 /// What a request that goes well leaves behind: it is cut nowhere.
 fn fast(case: &Case) -> Outcome {
     let recording = case.ask("/fast").record()?;
-    lab::assert_traces!(case, "fast", &recording)
+    lab::assert_traces!(case, "fast", &recording)?;
+    case.expect_no_exception(&recording)
 }
 
+/// A guard that is held for long says nothing, either.
+fn slow(case: &Case) -> Outcome {
+    let recording = case.ask("/slow").record()?;
+    case.expect_duration("do_tier2", case.config().slow_delay, &recording)?;
+    lab::assert_traces!(case, "slow", &recording)
+}
+
+/// An error is told as before: where it failed, once.
 fn error(case: &Case) -> Outcome {
-    let recording = case.ask("/error").record()?;
-    lab::assert_traces!(case, "error", &recording)
+    let recording = case.ask("/error").status(502).record()?;
+    lab::assert_traces!(case, "error", &recording)?;
+    let expected = Exception {
+        span: "do_tier2",
+        kind: "::http::HttpError",
+        message: "tier2 answered 500",
+    };
+    case.expect_exception(&expected, &recording)
 }
 
 fn unsampled_caller(case: &Case) -> Outcome {
@@ -122,7 +149,9 @@ fn hang_up(case: &Case) -> Outcome {
     case.expect_span_within(&lab, "GET /fast", SOON)?;
     let recording = lab.finish()?;
     lab::assert_traces!(case, "hang_up", &recording)?;
-    case.show_traces("GET /fast, and its caller hangs up", &recording);
+    // Nothing is broken: no alert.
+    case.expect_no_exception(&recording)?;
+    show_with_records(case, "GET /fast, and its caller hangs up", &recording);
     Ok(())
 }
 
@@ -171,7 +200,13 @@ fn timeout(case: &Case) -> Outcome {
     };
     let recording = case.ask("/fast").config(config).status(504).record()?;
     lab::assert_traces!(case, "timeout", &recording)?;
-    case.show_traces("GET /fast, and saas takes too long", &recording);
+    let expected = Exception {
+        span: "do_saas",
+        kind: "::http::HttpError",
+        message: "saas did not answer in time",
+    };
+    case.expect_exception(&expected, &recording)?;
+    show_with_records(case, "GET /fast, and saas takes too long", &recording);
     Ok(())
 }
 
@@ -192,8 +227,16 @@ fn panic(case: &Case) -> Outcome {
     case.expect("STATUS", "the status of the next request", 200, next.status)?;
     let recording = lab.finish()?;
     lab::assert_traces!(case, "panic", &recording)?;
-    case.show_traces("GET /panic", &recording);
-    told_once(case, &recording)
+    let expected = Exception {
+        span: "GET /panic",
+        kind: "panic",
+        message: "index out of bounds",
+    };
+    case.expect_exception(&expected, &recording)?;
+    case.expect_line_in("panicked: index out of bounds", "GET /panic", &recording)?;
+    expect_quiet_stderr(case, &recording)?;
+    show_with_records(case, "GET /panic", &recording);
+    Ok(())
 }
 
 /// SIGTERM, and a request that takes longer than the drain.
@@ -213,25 +256,58 @@ fn drain(case: &Case) -> Outcome {
     lab::assert_traces!(case, "drain", &recording)
 }
 
-/// Whether the panic is one line of the log, at ERROR, and nothing else.
-fn told_once(case: &Case, recording: &Recording) -> Outcome {
-    let Some(exit) = &recording.exit else {
-        return Ok(());
-    };
-    let words = "index out of bounds";
-    let lines: Vec<_> = exit
-        .stdout
-        .lines()
-        .filter(|line| line.contains(words))
-        .collect();
-    let is_error = lines.iter().all(|line| line.contains("ERROR"));
-    if lines.len() != 1 || !is_error || exit.stderr.contains("panicked") {
-        let sentence = "the panic is not told once, as a log line of level ERROR";
-        let got = format!("stdout: {}\nstderr: {}", lines.join("\n"), exit.stderr);
-        let expected = format!("stdout: … ERROR … {words} …\nstderr: no word of it");
-        return Err(case.told("PANIC", sentence, &expected, &got).into());
+/// What is logged outside of any request.
+const OF_NO_REQUEST: [&str; 3] = [
+    "Global tracer provider is set",
+    "connected to the queue",
+    "stopping, no new requests",
+];
+
+/// With LOG_FORMAT=json each line is an object, and each line of a request has the ids of
+/// a span that came.
+fn json_lines(case: &Case) -> Outcome {
+    for (path, status) in [("/fast", 200), ("/slow", 200), ("/error", 502)] {
+        let recording = case
+            .ask(path)
+            .status(status)
+            .variable("LOG_FORMAT", "json")
+            .record()?;
+        for line in recording.lines() {
+            if serde_json::from_str::<serde_json::Map<_, serde_json::Value>>(&line.text).is_err() {
+                let sentence = "with LOG_FORMAT=json, a line is no JSON object";
+                return Err(case.told("JSON", sentence, "{…}", &line.text).into());
+            }
+            let of_a_request = !OF_NO_REQUEST.iter().any(|it| line.text.contains(it));
+            if of_a_request && line.ids.is_none() {
+                let sentence = format!("a line of GET {path} has no ids");
+                let expected = "trace_id, span_id and trace_flags of a span";
+                return Err(case.told("IDS", sentence, expected, &line.text).into());
+            }
+        }
+        case.expect_ids_of_spans(&recording)?;
     }
     Ok(())
+}
+
+/// Whether the panic is not told once more, by the hook that Rust has for it.
+fn expect_quiet_stderr(case: &Case, recording: &Recording) -> Outcome {
+    let stderr = recording
+        .exit
+        .as_ref()
+        .map_or("", |exit| exit.stderr.as_str());
+    if stderr.contains("panicked") {
+        let sentence = "the panic is told on stderr, too";
+        return Err(case.told("PANIC", sentence, "no word of it", stderr).into());
+    }
+    Ok(())
+}
+
+/// Keeps the traces with the log lines that were written in them.
+fn show_with_records(case: &Case, title: &str, recording: &Recording) {
+    let logs: Vec<_> = recording.records().cloned().collect();
+    let options = otlp::WaterfallOptions::default();
+    let waterfall = otlp::waterfall(&recording.traces(), &logs, &options);
+    case.show(format!("{title}, with its log records\n\n{waterfall}"));
 }
 
 /// Spans are sent as soon as they have ended.
