@@ -72,6 +72,9 @@ fn main() -> std::process::ExitCode {
         .named("EXCEPTIONS", "routes.rs", 4, RECORD)
         .named("EXCEPTION", "routes.rs", 4, RECORD)
         .named("EXCEPTION-SPAN", "routes.rs", 4, RECORD)
+        .named("LINES", "server.rs", 2, LINE)
+        .named("IDS", "server.rs", 2, LINE)
+        .named("JSON", "server.rs", 2, LINE)
         .named(
             "RESPONSE",
             "routes.rs",
@@ -100,6 +103,9 @@ const GUARD: &str = "The request was given up while its span was open: what stan
 /// The cause of a record that is another.
 const RECORD: &str = "`panics.rs` makes one log record of a panic, `spans.rs` one of an error. \
                       They are given.";
+
+/// The cause of a line that is another.
+const LINE: &str = "Lines are those of step 08: `logging.rs` and `log_format.rs` are given.";
 
 /// Longer than any test waits.
 const NEVER: Duration = Duration::from_secs(60);
