@@ -46,13 +46,13 @@ pub fn init(config: &Config, records: Option<&SdkLoggerProvider>) -> Result<LogG
         })
         .with_ansi(config.log_format == LogFormat::Text && io::stdout().is_terminal())
         .with_writer(writer);
-    // TODO 2: If there is a provider, give it the events, too: a layer more on the registry,
+    // TODO 3: If there is a provider, give it the events, too: a layer more on the registry,
     // `OpenTelemetryTracingBridge::new(provider)`, from the crate
     // `opentelemetry_appender_tracing`, module `layer`. An `Option` of a layer is a layer.
     //
-    // TODO 3: But not those of OF_THE_EXPORTER: the bridge gets a filter of its own,
-    // `with_filter` with `Targets` (tracing_subscriber::filter): TRACE by default, OFF for
-    // each of these.
+    // TODO 4: But not those of OF_THE_EXPORTER: the bridge gets a filter of its own,
+    // `with_filter` with `Targets` (tracing_subscriber::filter): TRACE by default, for a
+    // `Targets` without a default lets nothing through; OFF for each of these.
     let span_events = config.log_span_events.then_some(SpanEvents);
     tracing_subscriber::registry()
         .with(filter)
