@@ -13,8 +13,9 @@ use crate::{
 };
 
 /// All tests, by name.
-pub const ALL: [(&str, Test); 15] = [
+pub const ALL: [(&str, Test); 16] = [
     ("no_tier2_is_502", no_tier2_is_502),
+    ("an_error_of_tier2", an_error_of_tier2),
     ("no_saas_is_502", no_saas_is_502),
     ("a_failing_saas_is_502", a_failing_saas_is_502),
     ("a_slow_tier2_is_504", a_slow_tier2_is_504),
@@ -47,6 +48,20 @@ fn no_tier2_is_502(case: &Case) -> Outcome {
         refused(case, path, 502, "tier2 did not answer: ", &lab.get(path)?)?;
     }
     Ok(())
+}
+
+/// The step that mends the lie: from here on an error of tier2's is an error of tier1's.
+const MENDED: u8 = 11;
+
+fn an_error_of_tier2(case: &Case) -> Outcome {
+    let lab = case.start()?;
+    let response = lab.get("/error")?;
+    if case.step() >= MENDED {
+        return refused(case, "/error", 502, "tier2 answered 500", &response);
+    }
+    let text = "Internal Server Error-plus-pure-tier2-proc";
+    let body = format!("tier 1 - error → do_queue → do_saas → {text}");
+    case.expect_response("/error", 200, &body, &response)
 }
 
 fn no_saas_is_502(case: &Case) -> Outcome {

@@ -118,7 +118,7 @@ impl Lab {
             .start(&tracer);
         let context = Context::new().with_span(span);
         let mut carrier = std::collections::HashMap::<String, String>::new();
-        consumer::W3cPropagator::default().inject_context(&context, &mut carrier);
+        consumer::W3cPropagator.inject_context(&context, &mut carrier);
         let message = carrier.iter().fold(message, |message, (name, text)| {
             message.header(name, Header::Text(text))
         });

@@ -50,6 +50,21 @@ impl LogLine {
     }
 }
 
+impl LogLine {
+    /// Whether it speaks of a trace, but not by `trace_id` with 32 hexadecimal digits,
+    /// `span_id` with 16 and `trace_flags` with 2.
+    fn is_of_another_form(&self) -> bool {
+        let Some(ids) = &self.ids else {
+            let text = self.text.to_ascii_lowercase();
+            return text.contains("trace_id") || text.contains("traceid");
+        };
+        let is_hex = |text: &str, length| {
+            text.len() == length && text.bytes().all(|it| it.is_ascii_hexdigit())
+        };
+        !(is_hex(&ids.trace_id, 32) && is_hex(&ids.span_id, 16) && is_hex(&ids.trace_flags, 2))
+    }
+}
+
 fn ids(value: impl Fn(&str) -> Option<String>) -> Option<LineIds> {
     Some(LineIds {
         trace_id: value("trace_id")?,
@@ -113,12 +128,17 @@ impl Case {
         if line.ids.as_ref() == ids {
             return Ok(());
         }
+        let expected = ids.map_or_else(|| "no ids".to_owned(), told);
+        if line.is_of_another_form() {
+            let sentence =
+                "the ids on a log line don't have the names and forms that are specified";
+            return Err(self.told("FORM", sentence, &expected, &line.text).into());
+        }
         let sentence = match (&line.ids, ids) {
-            (None, _) => format!("a log line has not the ids {whose}"),
+            (None, _) => format!("a log line doesn't have the ids {whose}"),
             (Some(_), None) => format!("a log line has ids, but {whose}"),
             (Some(_), Some(_)) => format!("a log line has other ids than those {whose}"),
         };
-        let expected = ids.map_or_else(|| "no ids".to_owned(), told);
         Err(self.told("IDS", sentence, &expected, &line.text).into())
     }
 
@@ -129,6 +149,10 @@ impl Case {
     pub fn expect_ids_of_spans(&self, recording: &Recording) -> Outcome {
         for line in recording.lines() {
             let Some(ids) = &line.ids else { continue };
+            if ids.trace_id.bytes().all(|digit| digit == b'0') {
+                let sentence = "a log line that was written outside of any span has ids of zeros";
+                return Err(self.told("ZEROS", sentence, "no ids", &line.text).into());
+            }
             let is_exported = recording.spans.iter().any(|span| {
                 span.trace_id.to_string() == ids.trace_id && span.span_id.to_string() == ids.span_id
             });

@@ -30,7 +30,7 @@ impl Telemetry {
     pub fn new(provider: SdkTracerProvider) -> Self {
         Self {
             provider,
-            propagator: Arc::new(W3cPropagator::default()),
+            propagator: Arc::new(W3cPropagator),
         }
     }
 

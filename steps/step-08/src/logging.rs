@@ -65,7 +65,8 @@ fn trace_ids() -> Option<[Field; 3]> {
     // TODO 1: The current span is that of `Context::current()`: its `span()` has a
     // `span_context()`. If that `is_valid()`, answer `trace_id`, `span_id` and `trace_flags`,
     // each with its value as text: ids have a `to_string()` for that; the flags are two
-    // hexadecimal digits, `{:02x}`.
+    // hexadecimal digits, `{:02x}`. Keep context and span in a `let` each: what follows
+    // borrows from them.
     None
 }
 
@@ -88,6 +89,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         // TODO 2: Give `trace_ids()` to the line, as a slice; an empty one if there are none.
+        // Keep the answer in a `let`: the slice borrows from it.
         let ids: &[Field] = &[];
         match self.format {
             LogFormat::Text => log_format::text(context, writer, event, ids),

@@ -16,6 +16,19 @@ fn main() -> std::process::ExitCode {
              `format_event` (TODO 2).",
         )
         .named(
+            "ZEROS",
+            "logging.rs",
+            1,
+            "Outside of any span the current context has a span of zeros: ask `is_valid()`.",
+        )
+        .named(
+            "FORM",
+            "logging.rs",
+            1,
+            "`trace_id`, `span_id` and `trace_flags`, in these words; the ids as they print, the \
+             flags as two digits, `{:02x}`.",
+        )
+        .named(
             "SWITCH",
             "logging.rs",
             3,
@@ -71,7 +84,11 @@ fn error(case: &Case) -> Outcome {
         // Both services have a span of this name: tier1's is the root.
         let lines = recording.lines();
         let line = case.the_line(words, &lines)?;
-        case.expect_ids(line, Some(&root(case, &recording)?), "of the root")?;
+        case.expect_ids(
+            line,
+            Some(&root(case, &recording)?),
+            "of the span `GET /error`",
+        )?;
     }
     case.expect_ids_of_spans(&recording)
 }
@@ -131,11 +148,12 @@ fn unsampled_caller(case: &Case) -> Outcome {
     let lines = recording.lines();
     let first = case.the_line(OF_A_REQUEST[0], &lines)?;
     let Some(span_id) = first.ids.as_ref().map(|ids| ids.span_id.clone()) else {
-        return case.expect_ids(
-            first,
-            Some(&ids(CALLER_TRACE, "(any)")),
-            "of the caller's trace",
-        );
+        let any = LineIds {
+            trace_flags: "00".to_owned(),
+            ..ids(CALLER_TRACE, "(any)")
+        };
+        let whose = "of a request that its caller doesn't record (not sampled is valid, too)";
+        return case.expect_ids(first, Some(&any), whose);
     };
     let expected = LineIds {
         trace_flags: "00".to_owned(),
@@ -159,8 +177,12 @@ fn not_in_a_span(case: &Case) -> Outcome {
         let lines = recording.lines();
         for words in ["connected to the queue", "stopping, no new requests"] {
             let line = case.the_line(words, &lines)?;
+            if line.text.contains("00000000") {
+                let sentence = "a log line that was written outside of any span has ids of zeros";
+                return Err(case.told("ZEROS", sentence, "no ids", &line.text).into());
+            }
             case.expect_ids(line, None, "it was written outside of any span")?;
-            if line.text.contains("trace_id") || line.text.contains("00000000") {
+            if line.text.contains("trace_id") {
                 let sentence = "a line that was written outside of any span speaks of one";
                 return Err(case.told("IDS", sentence, "no trace_id", &line.text).into());
             }

@@ -46,13 +46,13 @@ pub fn init(config: &Config, records: Option<&SdkLoggerProvider>) -> Result<LogG
         })
         .with_ansi(config.log_format == LogFormat::Text && io::stdout().is_terminal())
         .with_writer(writer);
-    // TODO 2: If there is a provider, give it the events, too: a layer more on the registry,
+    // TODO 3: If there is a provider, give it the events, too: a layer more on the registry,
     // `OpenTelemetryTracingBridge::new(provider)`, from the crate
     // `opentelemetry_appender_tracing`, module `layer`. An `Option` of a layer is a layer.
     //
-    // TODO 3: But not those of OF_THE_EXPORTER: the bridge gets a filter of its own,
-    // `with_filter` with `Targets` (tracing_subscriber::filter): TRACE by default, OFF for
-    // each of these.
+    // TODO 4: But not those of OF_THE_EXPORTER: the bridge gets a filter of its own,
+    // `with_filter` with `Targets` (tracing_subscriber::filter): TRACE by default, for a
+    // `Targets` without a default lets nothing through; OFF for each of these.
     let span_events = config.log_span_events.then_some(SpanEvents);
     tracing_subscriber::registry()
         .with(filter)
@@ -110,7 +110,7 @@ where
     ) -> fmt::Result {
         // The event's own thread runs this, while it logs: what is current is the span
         // in which the line was written.
-        let ids = self.correlation.then(trace_ids).flatten();
+        let ids = if self.correlation { trace_ids() } else { None };
         let ids = ids.as_ref().map_or(&[][..], |ids| &ids[..]);
         match self.format {
             LogFormat::Text => log_format::text(context, writer, event, ids),

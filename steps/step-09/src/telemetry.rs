@@ -37,7 +37,7 @@ pub struct Telemetry {
 ///
 /// Call it outside of a runtime. The error is one line.
 pub fn log_records() -> Result<Option<SdkLoggerProvider>, String> {
-    // TODO 1: As in `init`, for log records: `SdkLoggerProvider::builder()`, with the same
+    // TODO 1: As in `spans`, for log records: `SdkLoggerProvider::builder()`, with the same
     // resource, and an exporter for each of `otel_env::exporters(Signal::Logs)`:
     // `opentelemetry_stdout::LogExporter`, or a `LogExporter` that `over_http` has completed.
     // No provider if `otel_env::sdk_disabled()` or there is no exporter. It is not made
@@ -46,14 +46,27 @@ pub fn log_records() -> Result<Option<SdkLoggerProvider>, String> {
 }
 
 /// Makes the provider of spans that the OTEL_* variables ask for, and makes it the global
-/// one. `logs` is what `log_records` made.
+/// one. The guard owns it, and `logs`, which is what `log_records` made.
 ///
-/// Call it outside of a runtime, before the first span. The error is one line.
-pub fn init(logs: Option<SdkLoggerProvider>) -> Result<Telemetry, String> {
+/// Call it outside of a runtime, before the first span. What can't be used is one line.
+pub fn init(logs: Option<SdkLoggerProvider>) -> Telemetry {
     // Unless told otherwise, OpenTelemetry neither reads nor writes any header.
     global::set_text_map_propagator(otel_env::propagator());
+    let traces = spans().unwrap_or_else(|reason| {
+        say(&format!("tier1: {reason}"));
+        None
+    });
+    if let Some(provider) = &traces {
+        // The global provider is a clone, and a static is never dropped: without the
+        // guard nobody would tell the batch processors that this is the end.
+        global::set_tracer_provider(provider.clone());
+    }
+    Telemetry { traces, logs }
+}
+
+fn spans() -> Result<Option<SdkTracerProvider>, String> {
     if otel_env::sdk_disabled() {
-        return Ok(Telemetry { traces: None, logs });
+        return Ok(None);
     }
     // Sampler, limits and batches are configured by the SDK itself.
     let mut provider = SdkTracerProvider::builder().with_resource(otel_env::resource(SERVICE_NAME));
@@ -65,18 +78,11 @@ pub fn init(logs: Option<SdkLoggerProvider>) -> Result<Telemetry, String> {
             Exporter::Otlp => {
                 let exporter =
                     over_http(SpanExporter::builder().with_http(), Signal::Traces).build();
-                provider.with_batch_exporter(exporter.map_err(|_| no_url("spans"))?)
+                provider.with_batch_exporter(exporter.map_err(|_| no_url(Signal::Traces, "spans"))?)
             }
         };
     }
-    let provider = provider.build();
-    // The global provider is a clone, and a static is never dropped: without the
-    // guard nobody would tell the batch processors that this is the end.
-    global::set_tracer_provider(provider.clone());
-    Ok(Telemetry {
-        traces: Some(provider),
-        logs,
-    })
+    Ok(Some(provider.build()))
 }
 
 /// The builder of an exporter, with what the exporter doesn't read itself. Endpoint,
@@ -90,8 +96,9 @@ fn over_http<B: WithExportConfig + WithHttpConfig>(builder: B, signal: Signal) -
 }
 
 /// The exporter's own text may quote the endpoint, and a key in it.
-fn no_url(what: &str) -> String {
-    format!("no {what} are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL")
+fn no_url(signal: Signal, what: &str) -> String {
+    let name = otel_env::endpoint_variable(signal);
+    format!("no {what} are sent: {name} must be a URL")
 }
 
 /// Makes the spans of this service. The first call asks the global provider for it.
@@ -109,7 +116,7 @@ pub fn tracer() -> &'static BoxedTracer {
 impl Drop for Telemetry {
     fn drop(&mut self) {
         let traces = self.traces.take();
-        // TODO 4: The same for `self.logs`, as `("log records", …)`, within the same deadline.
+        // TODO 2: The same for `self.logs`, as `("log records", …)`, within the same deadline.
         let sent = deadline::within(FLUSH_DEADLINE, move || {
             // `shutdown` sends what waits, too, but hides whether it arrived.
             let traces = traces.map_or(Ok(()), |provider| {
