@@ -114,7 +114,7 @@ where
     ) -> fmt::Result {
         // The event's own thread runs this, while it logs: what is current is the span
         // in which the line was written.
-        let ids = self.correlation.then(trace_ids).flatten();
+        let ids = if self.correlation { trace_ids() } else { None };
         let ids = ids.as_ref().map_or(&[][..], |ids| &ids[..]);
         match self.format {
             LogFormat::Text => log_format::text(context, writer, event, ids),

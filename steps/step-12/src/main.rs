@@ -69,9 +69,7 @@ fn main() -> ExitCode {
     panics::log();
     // Before the first span: a tracer asks for the global provider once.
     // Dropped at the end of `main`, when the last request has ended its span.
-    let _telemetry = telemetry::init(records)
-        .inspect_err(|reason| say(&format!("tier1: {reason}")))
-        .ok();
+    let _telemetry = telemetry::init(records);
     let served = match Runtime::new() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(config));

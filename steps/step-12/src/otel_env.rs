@@ -222,6 +222,12 @@ fn timeout(signal: Signal) -> Duration {
     }
 }
 
+/// The name of the variable that says where a signal goes: its own, or else the one for all.
+pub fn endpoint_variable(signal: Signal) -> String {
+    let named = of_signal_or_all(signal, "ENDPOINT").map(|(name, _)| name);
+    named.unwrap_or_else(|| "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned())
+}
+
 /// The signal's own variable, or else the one for all signals; with its name.
 fn of_signal_or_all(signal: Signal, what: &str) -> Option<(String, String)> {
     let own = format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.name());

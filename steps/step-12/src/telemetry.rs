@@ -49,7 +49,8 @@ pub fn log_records() -> Result<Option<SdkLoggerProvider>, String> {
             }
             Exporter::Otlp => {
                 let exporter = over_http(LogExporter::builder().with_http(), Signal::Logs).build();
-                provider.with_batch_exporter(exporter.map_err(|_| no_url("log records"))?)
+                provider
+                    .with_batch_exporter(exporter.map_err(|_| no_url(Signal::Logs, "log records"))?)
             }
         };
     }
@@ -57,14 +58,27 @@ pub fn log_records() -> Result<Option<SdkLoggerProvider>, String> {
 }
 
 /// Makes the provider of spans that the OTEL_* variables ask for, and makes it the global
-/// one. `logs` is what `log_records` made.
+/// one. The guard owns it, and `logs`, which is what `log_records` made.
 ///
-/// Call it outside of a runtime, before the first span. The error is one line.
-pub fn init(logs: Option<SdkLoggerProvider>) -> Result<Telemetry, String> {
+/// Call it outside of a runtime, before the first span. What can't be used is one line.
+pub fn init(logs: Option<SdkLoggerProvider>) -> Telemetry {
     // Unless told otherwise, OpenTelemetry neither reads nor writes any header.
     global::set_text_map_propagator(otel_env::propagator());
+    let traces = spans().unwrap_or_else(|reason| {
+        say(&format!("tier1: {reason}"));
+        None
+    });
+    if let Some(provider) = &traces {
+        // The global provider is a clone, and a static is never dropped: without the
+        // guard nobody would tell the batch processors that this is the end.
+        global::set_tracer_provider(provider.clone());
+    }
+    Telemetry { traces, logs }
+}
+
+fn spans() -> Result<Option<SdkTracerProvider>, String> {
     if otel_env::sdk_disabled() {
-        return Ok(Telemetry { traces: None, logs });
+        return Ok(None);
     }
     // Sampler, limits and batches are configured by the SDK itself.
     let mut provider = SdkTracerProvider::builder().with_resource(otel_env::resource(SERVICE_NAME));
@@ -76,18 +90,11 @@ pub fn init(logs: Option<SdkLoggerProvider>) -> Result<Telemetry, String> {
             Exporter::Otlp => {
                 let exporter =
                     over_http(SpanExporter::builder().with_http(), Signal::Traces).build();
-                provider.with_batch_exporter(exporter.map_err(|_| no_url("spans"))?)
+                provider.with_batch_exporter(exporter.map_err(|_| no_url(Signal::Traces, "spans"))?)
             }
         };
     }
-    let provider = provider.build();
-    // The global provider is a clone, and a static is never dropped: without the
-    // guard nobody would tell the batch processors that this is the end.
-    global::set_tracer_provider(provider.clone());
-    Ok(Telemetry {
-        traces: Some(provider),
-        logs,
-    })
+    Ok(Some(provider.build()))
 }
 
 /// The builder of an exporter, with what the exporter doesn't read itself. Endpoint,
@@ -101,8 +108,9 @@ fn over_http<B: WithExportConfig + WithHttpConfig>(builder: B, signal: Signal) -
 }
 
 /// The exporter's own text may quote the endpoint, and a key in it.
-fn no_url(what: &str) -> String {
-    format!("no {what} are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL")
+fn no_url(signal: Signal, what: &str) -> String {
+    let name = otel_env::endpoint_variable(signal);
+    format!("no {what} are sent: {name} must be a URL")
 }
 
 /// Makes the spans of this service. The first call asks the global provider for it.
