@@ -334,14 +334,16 @@ impl Check {
 }
 
 /// Which findings were told, and by which test. What is missing is missing in most
-/// tests of a check: the reader is told it once in full.
+/// tests of a check: the reader is told it once in full. The same finding with another
+/// place to mend is another one.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<HashMap<String, &'static str>>>);
+struct Told(Arc<Mutex<HashMap<(String, Option<String>), &'static str>>>);
 
 impl Told {
     fn tell(&self, test: &'static str, diagnosis: &Diagnosis) -> String {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = *told.entry(diagnosis.id.clone()).or_insert(test);
+        let finding = (diagnosis.id.clone(), diagnosis.next.clone());
+        let first = *told.entry(finding).or_insert(test);
         if first == test {
             diagnosis.to_string()
         } else {
