@@ -179,6 +179,15 @@ impl Check {
         self
     }
 
+    /// Where to look first for such a finding, before its own place: it may be mended
+    /// at either, and nothing from outside tells which of the two is still open.
+    #[must_use]
+    pub fn before(mut self, finding: impl Into<Select>, file: &'static str, todo: u8) -> Self {
+        let place = Place::todo(file, todo);
+        self.guide.causes.add_before(finding.into(), place);
+        self
+    }
+
     /// What causes a finding that the check itself names (the end of its id, `CONSOLE`),
     /// and where it is mended.
     #[must_use]
@@ -409,7 +418,7 @@ impl Case {
     /// [`Diagnosis::next`] for a finding that is mended in this file of `src/`, at the
     /// TODO of this number.
     pub fn next(&self, file: &'static str, todo: u8) -> Option<String> {
-        self.guide.next(Some(Place::todo(file, todo)))
+        self.guide.next(None, Some(Place::todo(file, todo)))
     }
 
     /// A finding of this step with what was expected and what came.
