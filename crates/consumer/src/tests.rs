@@ -1,15 +1,24 @@
 //! What is tested of the files that are the step's: a step has no unit tests.
 
+use std::future;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use members::{DEFAULT_URL, Members};
 use opentelemetry::propagation::Extractor;
+use opentelemetry::trace::{Status, TracerProvider};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 
+use crate::W3cPropagator;
 use crate::attributes::Address;
 use crate::connection::Backoff;
 use crate::headers::Headers;
 use crate::message::{Malformed, Signup};
+use crate::process::Processor;
 
 #[test]
 fn all_three_forms_of_text_are_read() {
@@ -82,19 +91,77 @@ fn the_wait_doubles_up_to_its_limit() {
     assert_eq!(backoff.next().as_millis(), 100);
 }
 
+fn address() -> Address {
+    Address {
+        queue: "signups".to_owned(),
+        host: "broker".to_owned(),
+        port: 5672,
+    }
+}
+
 #[test]
 fn a_destination_leaves_out_what_says_nothing() {
     let destination = |exchange: &str, routing_key: &str| {
-        let address = Address {
-            queue: "signups".to_owned(),
-            host: "broker".to_owned(),
-            port: 5672,
-        };
         let (exchange, routing_key) = (exchange.into(), routing_key.into());
-        address.destination(&Delivery::mock(1, exchange, routing_key, false, Vec::new()))
+        address().destination(&Delivery::mock(1, exchange, routing_key, false, Vec::new()))
     };
     assert_eq!(destination("", "signups"), "signups");
     assert_eq!(destination("", ""), "signups");
     assert_eq!(destination("events", "signups"), "events:signups");
     assert_eq!(destination("events", "new"), "events:new:signups");
+}
+
+/// Keeps the spans that have ended.
+#[derive(Debug, Clone, Default)]
+struct Ended(Arc<Mutex<Vec<SpanData>>>);
+
+impl SpanExporter for Ended {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.0.lock().expect("no test panics in it").extend(batch);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn work_that_is_dropped_is_cut_short() {
+    let ended = Ended::default();
+    let provider = SdkTracerProvider::builder()
+        .with_simple_exporter(ended.clone())
+        .build();
+    let processor = Processor {
+        members: Members::connect(DEFAULT_URL).await.expect("in memory"),
+        tracer: provider.tracer("consumer"),
+        propagator: Arc::new(W3cPropagator::default()),
+        address: address(),
+    };
+    let body = b"fast 1732537000.25".to_vec();
+    let delivery = Delivery::mock(1, "".into(), "signups".into(), false, body);
+    // Polled once: the query waits for the database's thread. Should that have answered
+    // already, nothing was cut short, and it is done again.
+    while processor
+        .process(&delivery, future::pending())
+        .now_or_never()
+        .is_some()
+    {
+        ended.0.lock().expect("no test panics in it").clear();
+    }
+    let spans = ended.0.lock().expect("no test panics in it").clone();
+    let error_type = |span: &SpanData| {
+        let mut attributes = span.attributes.iter();
+        let error_type = attributes.find(|it| it.key.as_str() == "error.type");
+        error_type.map(|it| it.value.to_string())
+    };
+    let mut said: Vec<_> = spans
+        .iter()
+        .map(|span| (span.name.as_ref(), span.status.clone(), error_type(span)))
+        .collect();
+    said.sort_by_key(|(name, ..)| *name);
+    let cancelled = Some("cancelled".to_owned());
+    assert_eq!(
+        said,
+        [
+            ("SELECT members", Status::Unset, None),
+            ("process signups", Status::error(""), cancelled),
+        ]
+    );
 }

@@ -224,6 +224,8 @@ struct Entry {
 pub(crate) struct Causes {
     entries: Vec<Entry>,
     named: Vec<(&'static str, Place, &'static str)>,
+    /// What comes before the place of a finding.
+    before: Vec<(Select, Place)>,
     otherwise: Option<Place>,
 }
 
@@ -252,6 +254,16 @@ impl Causes {
             Some((_, place, cause)) => (Some(*cause), Some(*place)),
             None => (None, self.otherwise),
         }
+    }
+
+    pub(crate) fn add_before(&mut self, select: Select, place: Place) {
+        self.before.push((select, place));
+    }
+
+    /// Where to look before the place that [`Causes::of`] answers.
+    pub(crate) fn before(&self, about: &About<'_>) -> Option<Place> {
+        let fits = |(select, _): &&(Select, Place)| select.matches(about);
+        self.before.iter().find(fits).map(|(_, place)| *place)
     }
 
     pub(crate) fn otherwise(&mut self, place: Place) {

@@ -179,6 +179,15 @@ impl Check {
         self
     }
 
+    /// Where to look first for such a finding, before its own place: it may be mended
+    /// at either, and nothing from outside tells which of the two is still open.
+    #[must_use]
+    pub fn before(mut self, finding: impl Into<Select>, file: &'static str, todo: u8) -> Self {
+        let place = Place::todo(file, todo);
+        self.guide.causes.add_before(finding.into(), place);
+        self
+    }
+
     /// What causes a finding that the check itself names (the end of its id, `CONSOLE`),
     /// and where it is mended.
     #[must_use]
@@ -334,14 +343,16 @@ impl Check {
 }
 
 /// Which findings were told, and by which test. What is missing is missing in most
-/// tests of a check: the reader is told it once in full.
+/// tests of a check: the reader is told it once in full. The same finding with another
+/// place to mend is another one.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<HashMap<String, &'static str>>>);
+struct Told(Arc<Mutex<HashMap<(String, Option<String>), &'static str>>>);
 
 impl Told {
     fn tell(&self, test: &'static str, diagnosis: &Diagnosis) -> String {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = *told.entry(diagnosis.id.clone()).or_insert(test);
+        let finding = (diagnosis.id.clone(), diagnosis.next.clone());
+        let first = *told.entry(finding).or_insert(test);
         if first == test {
             diagnosis.to_string()
         } else {
@@ -407,7 +418,7 @@ impl Case {
     /// [`Diagnosis::next`] for a finding that is mended in this file of `src/`, at the
     /// TODO of this number.
     pub fn next(&self, file: &'static str, todo: u8) -> Option<String> {
-        self.guide.next(Some(Place::todo(file, todo)))
+        self.guide.next(None, Some(Place::todo(file, todo)))
     }
 
     /// A finding of this step with what was expected and what came.

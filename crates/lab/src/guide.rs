@@ -67,7 +67,7 @@ impl Guide {
             sentence: sentence.into(),
             detail: detail.into(),
             cause: cause.map(str::to_owned),
-            next: self.next(place),
+            next: self.next(self.causes.before(about), place),
             hint: self.hint(),
             book: self.book(Some(&id)),
             id,
@@ -82,7 +82,7 @@ impl Guide {
         Diagnosis {
             sentence: sentence.into(),
             cause: cause.map(str::to_owned),
-            next: self.next(place),
+            next: self.next(None, place),
             hint: self.hint(),
             book: self.book(Some(&id)),
             id,
@@ -95,20 +95,27 @@ impl Guide {
     }
 
     /// Where to look, if that is known, and what to type then.
-    pub(crate) fn next(&self, place: Option<Place>) -> Option<String> {
+    pub(crate) fn next(&self, before: Option<Place>, place: Option<Place>) -> Option<String> {
+        let place = place?;
         let command = format!("`cargo test -p {}`", self.home.package);
-        let Place { folder, file, todo } = place?;
-        Some(if self.own_program {
-            let file = self.package_dir().join(folder).join(file);
-            // A solution has none left.
-            let todo = todo
-                .filter(|_| !file.starts_with("solutions"))
-                .map(|todo| format!(" TODO {todo}"))
-                .unwrap_or_default();
-            format!("{}{todo}, then {command}", file.display())
-        } else {
-            format!("mend it, then {command}")
-        })
+        if !self.own_program {
+            return Some(format!("mend it, then {command}"));
+        }
+        let places = before.into_iter().chain([place]);
+        let mut steps: Vec<_> = places.map(|place| self.told(place)).collect();
+        steps.push(command);
+        Some(steps.join(", then "))
+    }
+
+    /// A place with its path.
+    fn told(&self, Place { folder, file, todo }: Place) -> String {
+        let file = self.package_dir().join(folder).join(file);
+        // A solution has none left.
+        let todo = todo
+            .filter(|_| !file.starts_with("solutions"))
+            .map(|todo| format!(" TODO {todo}"))
+            .unwrap_or_default();
+        format!("{}{todo}", file.display())
     }
 
     fn hint(&self) -> Option<String> {

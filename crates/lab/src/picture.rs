@@ -10,6 +10,9 @@ use crate::diagnosis::{COLUMN, WIDTH};
 /// How many spans are drawn side by side, at most.
 const SIBLINGS: usize = 6;
 
+/// How many columns a line of a tree has, its mark left out.
+const ROOM: usize = WIDTH - COLUMN - 2;
+
 /// A span as it is drawn.
 struct Branch {
     text: String,
@@ -173,12 +176,16 @@ pub(crate) fn path(span: &NormalSpan) -> Option<String> {
 
 /// Recursion is bounded by the depth of trees.
 fn draw(branch: &Branch, before: &str, below: &str, out: &mut Vec<String>) {
-    out.push(line(branch.marked, &format!("{before}{}", branch.text)));
+    let (text, rest) = broken(&branch.text, ROOM.saturating_sub(before.chars().count()));
+    out.push(line(branch.marked, &format!("{before}{text}")));
     let bar = if branch.children.is_empty() {
         "   "
     } else {
         "│  "
     };
+    if let Some(rest) = rest {
+        out.push(line(false, &format!("{below}{bar}{rest}")));
+    }
     for (marked, text) in &branch.lines {
         out.push(line(*marked, &format!("{below}{bar}{text}")));
     }
@@ -198,14 +205,44 @@ fn draw(branch: &Branch, before: &str, below: &str, out: &mut Vec<String>) {
     }
 }
 
+/// What fits of a headline, and its last part if that doesn't: it may be the one that
+/// the finding is about.
+fn broken(text: &str, room: usize) -> (&str, Option<&str>) {
+    match text.rsplit_once(" · ") {
+        Some((text, rest)) if text.chars().count() + 3 + rest.chars().count() > room => {
+            (text, Some(rest))
+        }
+        _ => (text, None),
+    }
+}
+
 /// A line with its mark, as long as fits.
 fn line(marked: bool, text: &str) -> String {
-    let room = WIDTH - COLUMN - 2;
-    let mut text: String = if text.chars().count() > room {
-        text.chars().take(room - 1).chain(['…']).collect()
+    let mut text: String = if text.chars().count() > ROOM {
+        text.chars().take(ROOM - 1).chain(['…']).collect()
     } else {
         text.to_owned()
     };
     text.insert_str(0, if marked { "✗ " } else { "  " });
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_part_of_a_headline_is_broken_off_rather_than_cut() {
+        let text = "process signups · CONSUMER · consumer-service · parent not received";
+        let fits = text.chars().count();
+        assert_eq!(broken(text, fits), (text, None));
+        assert_eq!(
+            broken(text, fits - 1),
+            (
+                "process signups · CONSUMER · consumer-service",
+                Some("parent not received")
+            )
+        );
+        assert_eq!(broken("process signups", 3), ("process signups", None));
+    }
 }

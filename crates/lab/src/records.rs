@@ -157,14 +157,7 @@ impl Case {
             kind,
             message,
         } = expected;
-        let errors: Vec<_> = errors(recording).collect();
-        let [record] = errors[..] else {
-            let sentence = format!("there are {} log records of errors", errors.len());
-            let expected = format!("one, in the span `{span}`: {message}");
-            return Err(self
-                .told("EXCEPTIONS", sentence, &expected, &all(&errors))
-                .into());
-        };
+        let record = self.the_error(&format!("in the span `{span}`: {message}"), recording)?;
         for (key, words) in [("exception.type", kind), ("exception.message", message)] {
             let got = record.attribute(key);
             let is_it = match got {
@@ -189,6 +182,29 @@ impl Case {
         Err(self
             .told("EXCEPTION-SPAN", sentence, &expected, &told(record))
             .into())
+    }
+
+    /// The only log record of an error; `of_what` completes "one, …".
+    ///
+    /// # Errors
+    /// The finding, if there is none or there are several.
+    pub fn the_error<'a>(
+        &self,
+        of_what: &str,
+        recording: &'a Recording,
+    ) -> Result<&'a LogRecord, Failure> {
+        let errors: Vec<_> = errors(recording).collect();
+        if let [record] = errors[..] {
+            return Ok(record);
+        }
+        let id = if errors.is_empty() {
+            "EXCEPTIONS"
+        } else {
+            "RECORDED-TWICE"
+        };
+        let sentence = format!("there are {} log records of one error", errors.len());
+        let expected = format!("one, {of_what}");
+        Err(self.told(id, sentence, &expected, &all(&errors)).into())
     }
 
     /// Whether no log record is one of an error.

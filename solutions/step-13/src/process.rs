@@ -1,6 +1,6 @@
 //! One message: its span, the work, and what the broker is told of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
 use lapin::{
     message::Delivery,
@@ -22,6 +22,11 @@ use crate::{
     headers::Headers,
     message::{Malformed, Signup},
 };
+
+/// `error.type` of work that was given up, and of work that panicked. The conventions
+/// name no words for them: these are the ones of this system.
+const CANCELLED: &str = "cancelled";
+const PANIC: &str = "panic";
 
 /// Drops a message.
 const DROP: BasicRejectOptions = BasicRejectOptions { requeue: false };
@@ -180,16 +185,29 @@ fn end(context: &Context, settled: &Settled) {
 }
 // ANCHOR_END: end
 
-/// Ends a span whose work was dropped at an await: nothing after it runs. Once the span
-/// has ended, this changes nothing any more.
+/// Ends the span of this context if nobody else has, and says that it was cut short.
+///
+/// For a future that may be dropped while it waits: of what stands after its `.await`
+/// nothing happens then, but what it holds is dropped.
+#[must_use = "dropped at once, it says that the work was cut short before it began"]
 struct CutShort(Context);
 
 impl Drop for CutShort {
     fn drop(&mut self) {
         let span = self.0.span();
-        span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, "cancelled"));
-        span.set_status(Status::error(""));
-        span.end();
+        // A span that has ended records nothing any more.
+        if span.is_recording() {
+            // A panic drops what a function holds, too.
+            let error_type = if thread::panicking() {
+                PANIC
+            } else {
+                CANCELLED
+            };
+            span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type));
+            // Without a description: it would only repeat the type.
+            span.set_status(Status::error(""));
+            span.end();
+        }
     }
 }
 

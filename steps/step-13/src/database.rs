@@ -12,9 +12,9 @@ use crate::attributes;
 
 /// All members, in a CLIENT span under the current one.
 pub async fn select(members: &Members, tracer: &SdkTracer) -> Result<Vec<Member>, QueryError> {
-    // TODO 5: Query in a span `QUERY_SUMMARY` of kind CLIENT with the attributes that
-    // `members.attributes()` gives, under the current span and current itself. A failure
-    // adds `attributes::of_query_error(error)` and the status Error with
-    // `error.message()`. Then end the span.
+    // TODO 5: Query in a span `QUERY_SUMMARY` of kind CLIENT, under the current span and
+    // current itself, with the attributes `members.attributes().to_vec()`. A failure adds
+    // `attributes::of_query_error(error)` and the status Error with
+    // `error.message().to_owned()`. Then end the span.
     members.query().await
 }

@@ -12,8 +12,8 @@ impl Extractor for Headers<'_> {
     /// RabbitMQ. What is none of these is no text.
     fn get(&self, key: &str) -> Option<&str> {
         // TODO 1: Look `key` up in the table (`self.0?.inner().get(key)?`) and match on the
-        // `AMQPValue`: `LongString` (`str::from_utf8(text.as_bytes()).ok()`), `ShortString`
-        // (`text.as_str()`), `ByteArray` (`bytes.as_slice()`, as the first); else `None`.
+        // `AMQPValue`: `LongString`, `ShortString` and `ByteArray` are text (the first and
+        // the last are bytes: `str::from_utf8(…).ok()`), whatever else is `None`.
         None
     }
 

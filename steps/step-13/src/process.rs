@@ -1,6 +1,6 @@
 //! Step 13, The other side of the queue. One message: its span, the work, and what the broker is told of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
 use lapin::{
     message::Delivery,
@@ -22,6 +22,11 @@ use crate::{
     headers::Headers,
     message::{Malformed, Signup},
 };
+
+/// `error.type` of work that was given up, and of work that panicked. The conventions
+/// name no words for them: these are the ones of this system.
+const CANCELLED: &str = "cancelled";
+const PANIC: &str = "panic";
 
 /// Drops a message.
 const DROP: BasicRejectOptions = BasicRejectOptions { requeue: false };
@@ -104,12 +109,12 @@ impl Processor {
     /// the whole story; and with a link to it, as the conventions ask in any case.
     fn start_span(&self, delivery: &Delivery) -> Context {
         let headers = Headers(delivery.properties.headers().as_ref());
-        // TODO 2: `self.propagator.extract_with_context(&Context::new(), &headers)` is the
-        // parent. Start a span under it (`start_with_context`) with the name
-        // `process <destination>` (`PROCESS`, `self.address.destination(delivery)`), kind
-        // CONSUMER, and `attributes::of_delivery(&self.address, delivery)`. Link to the
-        // parent's `span().span_context()` as well: `with_links` takes a list of
-        // `Link::with_context(…)`. Answer the parent's context with the new span in it.
+        // TODO 2: The parent is what the propagator extracts from `headers`
+        // (`extract_with_context`, from an empty context on). Start a span under it
+        // (`span_builder`, `start_with_context`): name `process <destination>` (`PROCESS`,
+        // `Address::destination`), kind CONSUMER, attributes (`of_delivery`), and a link to
+        // the parent's span (`with_links`, which leaves it out by itself if there is none).
+        // Answer the parent's context with the new span in it.
         Context::new()
     }
 
@@ -121,8 +126,8 @@ impl Processor {
         let id = delivery.properties.message_id();
         let message_id = id.as_ref().map(|id| id.as_str());
         // TODO 4: Do the work first, and tell the broker of it then, in each of the three
-        // arms by `sent(…, lost).await?`: this ack in the first, `delivery.reject(DROP)` in
-        // the second, `delivery.nack(AGAIN)` in the third.
+        // arms by `sent(…, lost).await?`: this ack in the first, a `reject` (`DROP`) in the
+        // second, a `nack` (`AGAIN`) in the third.
         sent(delivery.ack(BasicAckOptions::default()), lost).await?;
         match self.work(delivery, message_id).await {
             Ok(signup) => {
@@ -161,16 +166,29 @@ fn end(context: &Context, settled: &Settled) {
     span.end();
 }
 
-/// Ends a span whose work was dropped at an await: nothing after it runs. Once the span
-/// has ended, this changes nothing any more.
+/// Ends the span of this context if nobody else has, and says that it was cut short.
+///
+/// For a future that may be dropped while it waits: of what stands after its `.await`
+/// nothing happens then, but what it holds is dropped.
+#[must_use = "dropped at once, it says that the work was cut short before it began"]
 struct CutShort(Context);
 
 impl Drop for CutShort {
     fn drop(&mut self) {
         let span = self.0.span();
-        span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, "cancelled"));
-        span.set_status(Status::error(""));
-        span.end();
+        // A span that has ended records nothing any more.
+        if span.is_recording() {
+            // A panic drops what a function holds, too.
+            let error_type = if thread::panicking() {
+                PANIC
+            } else {
+                CANCELLED
+            };
+            span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, error_type));
+            // Without a description: it would only repeat the type.
+            span.set_status(Status::error(""));
+            span.end();
+        }
     }
 }
 

@@ -23,7 +23,13 @@ fn main() -> std::process::ExitCode {
         .todo((Kind::Name, SpanType::Database), "database.rs", 5)
         .todo((Kind::Kind, SpanType::Database), "database.rs", 5)
         .todo((Kind::Attribute, SpanType::Database), "database.rs", 5)
-        .todo((Kind::Status, SpanType::Database), "database.rs", 5)
+        .cause(
+            (Kind::Status, SpanType::Database),
+            "database.rs",
+            5,
+            "A query that failed makes its span Error, with `error.message()` as the text. \
+             One that went well leaves it Unset, not Ok.",
+        )
         .cause(
             (Kind::Attribute, SpanType::Process, attribute::ERROR_TYPE),
             "process.rs",
@@ -49,8 +55,8 @@ fn main() -> std::process::ExitCode {
             "process.rs",
             2,
             "The span was started without its parent. The message brings the context of the \
-             span that published it: extract it from the headers (TODO 1 reads them), and \
-             give it to `start_with_context`. A link alone doesn't do that.",
+             span that published it: `get` reads it (TODO 1), and `start_span` extracts it \
+             and gives it to `start_with_context` (TODO 2). A link alone doesn't do that.",
         )
         .cause(
             (Kind::Split, SpanType::Database),
@@ -63,16 +69,30 @@ fn main() -> std::process::ExitCode {
             (Kind::Parent, SpanType::Process),
             "process.rs",
             2,
-            "The message brings the context of the span that published it: extract it from \
-             the headers (TODO 1 reads them), and give it to `start_with_context`.",
+            "The message brings the context of the span that published it: `get` reads it \
+             (TODO 1), and `start_span` extracts it and gives it to `start_with_context` \
+             (TODO 2).",
         )
+        // What the headers say is seen in the span alone: a `get` that answers nothing
+        // and a parent that is not given look the same from here.
+        .before((Kind::Split, SpanType::Process), "headers.rs", 1)
+        .before((Kind::Parent, SpanType::Process), "headers.rs", 1)
+        .before((Kind::Unexpected, SpanType::Process), "headers.rs", 1)
         .cause(
             Kind::Unexpected,
             "process.rs",
             2,
             "If the publisher decided against recording, so does everybody after it: that is \
-             in the context which the message brings. For the query it comes with the \
-             current span (TODO 3).",
+             in the context which the message brings. `get` reads it (TODO 1), and \
+             `start_span` starts the span under it (TODO 2).",
+        )
+        .cause(
+            (Kind::Unexpected, SpanType::Database),
+            "process.rs",
+            3,
+            "If the publisher decided against recording, so does everybody after it: the \
+             query's span hears of it from the current span, which is that of the message \
+             if the work is done in its context, by `with_context`.",
         )
         .cause(
             (Kind::Parent, SpanType::Database),
@@ -85,9 +105,16 @@ fn main() -> std::process::ExitCode {
             "process.rs",
             2,
             "`with_links` takes a `Link::with_context` of the span that published the \
-             message, if the message brought a valid one.",
+             message. If the message brought none, `with_links` leaves the link out by \
+             itself; `add_link` doesn't.",
         )
-        .todo((Kind::Status, SpanType::Process), "process.rs", 3)
+        .cause(
+            (Kind::Status, SpanType::Process),
+            "process.rs",
+            3,
+            "`end` does nothing with `attributes::error_of` yet, or something else: Error \
+             with the text if it answers `Some`, and if not, Unset (not Ok).",
+        )
         .named(
             "HEADER",
             "headers.rs",
@@ -116,9 +143,10 @@ fn main() -> std::process::ExitCode {
             4,
             "The broker forgets a message with its ack: do the work first. Then it is acked \
              if all went well, rejected for good if it is malformed, and nacked with \
-             `requeue` if the query failed.",
+             `requeue` if the query failed. Of which it hears nothing, it hands out again.",
         )
         .test("published", published)
+        .test("acked", acked)
         .test("bytes", bytes)
         .test("no_context", no_context)
         .test("bad_context", bad_context)
@@ -144,6 +172,27 @@ fn published(case: &Case) -> Outcome {
     lab::assert_traces!(case, "published", &recording)?;
     case.show_traces("A message", &recording);
     Ok(())
+}
+
+/// The broker hears that a message was processed: it hands out again what it heard
+/// nothing of. It is to be an ack, which only the embedded broker can tell from a
+/// rejection: either way the message is gone.
+fn acked(case: &Case) -> Outcome {
+    let mut lab = case.start()?;
+    lab.publish(&Outgoing::new("message-1"))?;
+    lab.wait_for_log(&["processed", "message-1"], DEADLINE)?;
+    lab.stop()?;
+    let rejected = rejected(&lab);
+    let left = lab.take_messages()?.len();
+    let what = "the number of messages in the queue after one was processed";
+    case.expect("ACK", what, 0, left)?;
+    match rejected {
+        Some(rejected) => {
+            let what = "the number of rejections of a message that was processed";
+            case.expect("ACK", what, 0, rejected)
+        }
+        None => Ok(()),
+    }
 }
 
 /// `traceparent` as bytes, which some clients write.
@@ -244,10 +293,15 @@ fn malformed(case: &Case) -> Outcome {
     lab.publish_in_span(Outgoing::new("message-1").body(b"fast soon"))?;
     lab.wait_for_log(&["rejected", "message-1"], DEADLINE)?;
     let exit = lab.stop()?;
+    let rejected = rejected(&lab);
     let left = lab.take_messages()?.len();
     lab.settle()?;
     let recording = lab.recording(Some(exit));
     case.expect("ACK", "the number of malformed messages left", 0, left)?;
+    if let Some(rejected) = rejected {
+        let what = "the number of rejections of a malformed message";
+        case.expect("ACK", what, 1, rejected)?;
+    }
     lab::assert_traces!(case, "malformed", &recording)?;
     described(case, &recording)
 }
@@ -290,6 +344,12 @@ fn killed(case: &Case) -> Outcome {
 fn with_traceparent(flags: &str) -> Outgoing {
     let traceparent = lab::traceparent(flags);
     Outgoing::new("message-1").header("traceparent", Header::Text(&traceparent))
+}
+
+/// How many messages were rejected or nacked, if the broker is one that counts them.
+fn rejected(lab: &Lab) -> Option<u64> {
+    let queue = lab.embedded_broker()?.queue("/", "signups")?;
+    Some(queue.rejected)
 }
 
 /// Waits until the message is processed, and ends the consumer.
