@@ -70,6 +70,7 @@ fn main() -> std::process::ExitCode {
         )
         .named("PANIC", "routes.rs", 4, RECORD)
         .named("EXCEPTIONS", "routes.rs", 4, RECORD)
+        .named("RECORDED-TWICE", "routes.rs", 4, RECORD)
         .named("EXCEPTION", "routes.rs", 4, RECORD)
         .named("EXCEPTION-SPAN", "routes.rs", 4, RECORD)
         .named("LINES", "server.rs", 2, LINE)
