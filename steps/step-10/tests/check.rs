@@ -37,7 +37,8 @@ fn main() -> std::process::ExitCode {
             "saas.rs",
             4,
             "The closure of `spawn_blocking` runs on another thread, where no span is current: \
-             attach the context in it, and hold the guard until its end.",
+             attach the context in it, and hold the guard until its end (`let _guard`, not \
+             `let _`).",
         )
         .cause(
             Kind::Parent,
@@ -56,6 +57,19 @@ fn main() -> std::process::ExitCode {
              current span: take `Context::current()` inside of `in_span`.",
         )
         .todo((Kind::Attribute, "do_queue"), "queue.rs", 2)
+        .cause(
+            (Kind::Attribute, "do_saas"),
+            "saas.rs",
+            6,
+            "`app.saas.status` is set while `do_saas` is the current span: set it in the closure \
+             of `pure_saas_proc`.",
+        )
+        .named(
+            "SPANS",
+            "queue.rs",
+            2,
+            "A function has no span of its own yet: TODO 1 to 3.",
+        )
         .todo((Kind::Value, "do_queue"), "queue.rs", 2)
         .cause(
             (Kind::Attribute, "pure_saas_proc"),
