@@ -346,7 +346,10 @@ impl Check {
 /// tests of a check: the reader is told it once in full. The same finding with another
 /// place to mend is another one.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<HashMap<(String, Option<String>), &'static str>>>);
+struct Told(Arc<Mutex<HashMap<Finding, &'static str>>>);
+
+/// An id, and what to mend.
+type Finding = (String, Option<String>);
 
 impl Told {
     fn tell(&self, test: &'static str, diagnosis: &Diagnosis) -> String {
