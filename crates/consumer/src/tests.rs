@@ -131,7 +131,7 @@ async fn work_that_is_dropped_is_cut_short() {
     let processor = Processor {
         members: Members::connect(DEFAULT_URL).await.expect("in memory"),
         tracer: provider.tracer("consumer"),
-        propagator: Arc::new(W3cPropagator::default()),
+        propagator: Arc::new(W3cPropagator),
         address: address(),
     };
     let body = b"fast 1732537000.25".to_vec();
