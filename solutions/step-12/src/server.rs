@@ -32,7 +32,7 @@ pub async fn trace(request: Request, next: Next) -> Response {
     let context = parent.with_span(span);
     // If the caller hangs up, this function goes no further than the `.await`.
     let _cut_short = CutShort(context.clone());
-    // Not by a guard: this task waits, and others run on its thread meanwhile.
+    // `with_context`, not `attach`: this task waits, and others run on its thread meanwhile.
     let response = next.run(request).with_context(context.clone()).await;
     end(&context, &response);
     response

@@ -19,7 +19,7 @@ use crate::{
     http::Http,
     panics,
     queue::{self, Queue},
-    saas, server, tier2,
+    saas, server, spans, tier2,
 };
 
 /// What all requests share.
@@ -140,7 +140,7 @@ async fn random(State(app): State<Arc<App>>) -> Result<String, AppError> {
 /// route out.
 async fn bug() -> String {
     let parts: Vec<&str> = "tier 1 - panic".split(" → ").collect();
-    parts[1].to_owned()
+    spans::in_span_sync("pure_bug", [], || parts[1].to_owned())
 }
 
 /// Says that the process answers. It asks no other service: if it did, their

@@ -31,7 +31,8 @@ pub async fn trace(request: Request, next: Next) -> Response {
     let context = parent.with_span(span);
     // TODO 2: If the caller hangs up, this function goes no further than the `.await` below.
     // Hold a `CutShort` of a clone of the context over it, in a variable `_cut_short`.
-    // Not by a guard: this task waits, and others run on its thread meanwhile.
+
+    // `with_context`, not `attach`: this task waits, and others run on its thread meanwhile.
     let response = next.run(request).with_context(context.clone()).await;
     end(&context, &response);
     response

@@ -22,7 +22,7 @@ pub async fn in_span<T>(
     let context = started(name, attributes);
     // Whoever gives up the request gives up this work, too.
     let _cut_short = CutShort(context.clone());
-    // Not by a guard: this task waits, and others run on its thread meanwhile.
+    // `with_context`, not `attach`: this task waits, and others run on its thread meanwhile.
     let done = work.with_context(context.clone()).await;
     // The context may have clones that live on: a task that nobody waited for.
     context.span().end();

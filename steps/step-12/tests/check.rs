@@ -42,8 +42,8 @@ fn main() -> std::process::ExitCode {
             (Kind::Status, SpanType::Publish),
             "queue.rs",
             3,
-            "Unset says that the broker has confirmed. Nobody waited for that, and nobody said \
-             so: is the guard held over the `.await`?",
+            "Unset says that the broker has confirmed. If it hasn't, is the guard held over the \
+             `.await`? If it has: was the guard dropped at once (`let _ = …`)? Give it a name.",
         )
         .todo((Kind::Attribute, SpanType::Publish), "queue.rs", 3)
         .todo((Kind::Value, SpanType::Publish), "cut_short.rs", 1)
@@ -51,7 +51,8 @@ fn main() -> std::process::ExitCode {
             (Kind::Status, SpanType::Internal),
             "cut_short.rs",
             1,
-            "`spans.rs` holds the guard already: its `drop` is to say so.",
+            "`spans.rs` holds the guard already: its `drop` is to say so, of a span that is \
+             still recording.",
         )
         .todo((Kind::Attribute, SpanType::Internal), "cut_short.rs", 1)
         .todo((Kind::Value, SpanType::Internal), "cut_short.rs", 1)
@@ -60,7 +61,7 @@ fn main() -> std::process::ExitCode {
             "cut_short.rs",
             1,
             "A call that its own caller gave up is no error (HTTP conventions, \"Status\"): \
-             `http.rs` stays as it is.",
+             `http.rs` stays as it is, without a guard.",
         )
         .named(
             "ANSWER",
@@ -97,9 +98,10 @@ fn main() -> std::process::ExitCode {
 }
 
 /// The cause of a SERVER span that says nothing.
-const GUARD: &str = "The request was given up while its span was open: what stands after the \
-                     `.await` did not run. The guard says it, if it is held over the `.await` \
-                     (TODO 2) and its `drop` does so (TODO 1). `let _ = …` holds nothing.";
+const GUARD: &str = "Unset where Error is expected: what stands after the `.await` did not run, \
+                     so the guard has to say it, held over the `.await` (TODO 2), in its `drop` \
+                     (TODO 1). Error where Unset is expected: the guard was dropped at once, as \
+                     by `let _ = …`.";
 
 /// The cause of a record that is another.
 const RECORD: &str = "`panics.rs` makes one log record of a panic, `spans.rs` one of an error. \
@@ -235,12 +237,12 @@ fn panic(case: &Case) -> Outcome {
     let recording = lab.finish()?;
     lab::assert_traces!(case, "panic", &recording)?;
     let expected = Exception {
-        span: "GET /panic",
+        span: "pure_bug",
         kind: "panic",
         message: "index out of bounds",
     };
     case.expect_exception(&expected, &recording)?;
-    case.expect_line_in("panicked: index out of bounds", "GET /panic", &recording)?;
+    case.expect_line_in("panicked: index out of bounds", "pure_bug", &recording)?;
     expect_quiet_stderr(case, &recording)?;
     show_with_records(case, "GET /panic", &recording);
     Ok(())
