@@ -4,7 +4,7 @@
 //! Each solution runs these tests, because instrumentation must not change what a
 //! service does.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use otlp::SpanKind;
 
@@ -115,7 +115,7 @@ fn no_queue_is_503_in_time(case: &Case) -> Outcome {
 
 fn a_slow_confirm_is_503_in_time(case: &Case) -> Outcome {
     let lab = case.start_with(with_queue_timeout(case), &[])?;
-    connected(case, &lab)?;
+    case.connected(&lab)?;
     lab.fault(Part::Queue, Fault::Hold);
     let response = lab.get("/fast")?;
     refused(
@@ -130,7 +130,7 @@ fn a_slow_confirm_is_503_in_time(case: &Case) -> Outcome {
 
 fn a_deleted_queue_is_made_anew(case: &Case) -> Outcome {
     let lab = case.start_with(case.config().without(Part::Consumer), &[])?;
-    connected(case, &lab)?;
+    case.connected(&lab)?;
     lab.delete_queue()?;
     let response = lab.get("/fast")?;
     refused(case, "/fast", 503, "the message was returned", &response)?;
@@ -152,19 +152,19 @@ fn a_deleted_queue_is_made_anew(case: &Case) -> Outcome {
 
 fn the_queue_comes_back(case: &Case) -> Outcome {
     let lab = case.start_with(with_queue_timeout(case), &[])?;
-    connected(case, &lab)?;
+    case.connected(&lab)?;
     lab.fault(Part::Queue, Fault::Cut);
     let response = lab.get("/fast")?;
     refused(case, "/fast", 503, "the queue ", &response)?;
     in_time(case, &response)?;
     lab.fault(Part::Queue, Fault::None);
-    connected(case, &lab)
+    case.connected(&lab)
 }
 
 /// Requests from four callers while the queue is cut and healed twice.
 fn an_outage_under_load_loses_nothing(case: &Case) -> Outcome {
     let lab = case.start_with(with_queue_timeout(case), &[])?;
-    connected(case, &lab)?;
+    case.connected(&lab)?;
     let done = std::sync::atomic::AtomicBool::new(false);
     let answers: Vec<Response> = std::thread::scope(|scope| {
         let callers: Vec<_> = (0..4)
@@ -267,7 +267,7 @@ fn sigint_drains(case: &Case) -> Outcome {
 /// A request that is under way when the signal comes is answered in full.
 fn drains(case: &Case, signal: StopSignal) -> Outcome {
     let mut lab = case.start()?;
-    connected(case, &lab)?;
+    case.connected(&lab)?;
     // Or the message of an earlier request would be taken for that of `/slow`.
     lab.settle()?;
     let consumed = lab.consumed().received;
@@ -361,7 +361,7 @@ const CONSOLE_STEPS: std::ops::RangeInclusive<u8> = 2..=6;
 
 fn log_lines_can_be_json(case: &Case) -> Outcome {
     let mut lab = case.start_with(case.config(), &[("LOG_FORMAT", "json")])?;
-    connected(case, &lab)?;
+    case.connected(&lab)?;
     let exit = lab.stop()?;
     for line in exit.stdout.lines() {
         if CONSOLE_STEPS.contains(&case.step()) && !line.starts_with('{') {
@@ -385,20 +385,6 @@ fn log_lines_can_be_json(case: &Case) -> Outcome {
 /// The body of a success.
 pub fn body(action: &str) -> String {
     format!("tier 1 - {action} → do_queue → do_saas → tier 2 <n>-plus-pure-tier2-proc")
-}
-
-/// Requests until one is answered 200: the connection to the queue is made in the background.
-fn connected(case: &Case, lab: &crate::Lab) -> Outcome {
-    let started = Instant::now();
-    loop {
-        let response = lab.get("/fast")?;
-        if response.status == 200 {
-            return Ok(());
-        }
-        if started.elapsed() > SLACK {
-            return case.expect_response("/fast", 200, &body("fast"), &response);
-        }
-    }
 }
 
 fn with_queue_timeout(case: &Case) -> LabConfig {

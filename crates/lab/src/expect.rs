@@ -1,10 +1,13 @@
 //! What several checks look at, besides the traces.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use otlp::{Span, Value};
 
-use crate::{Case, Outcome, Recording};
+use crate::{Case, Lab, Outcome, Recording, behaviour::body};
+
+/// How long the connection to the queue may take.
+const CONNECTED: Duration = Duration::from_secs(10);
 
 impl Case {
     /// Shows the traces of `request` as a waterfall under the results, if all tests pass.
@@ -12,6 +15,23 @@ impl Case {
         let options = otlp::WaterfallOptions::default();
         let waterfall = otlp::waterfall(&recording.traces(), &[], &options);
         self.show(format!("{request}\n\n{waterfall}"));
+    }
+
+    /// Asks for `/fast` until it is answered 200: tier1 connects to the queue in the background.
+    ///
+    /// # Errors
+    /// The finding, if that hasn't come about after ten seconds.
+    pub fn connected(&self, lab: &Lab) -> Outcome {
+        let started = Instant::now();
+        loop {
+            let response = lab.get("/fast")?;
+            if response.status == 200 {
+                return Ok(());
+            }
+            if started.elapsed() > CONNECTED {
+                return self.expect_response("/fast", 200, &body("fast"), &response);
+            }
+        }
     }
 
     /// The only span of that name.

@@ -54,6 +54,7 @@ fn main() -> std::process::ExitCode {
         .test("tier2_stopped", tier2_stopped)
         .test("unknown_path", unknown_path)
         .test("caller", caller)
+        .test("unsampled_caller", unsampled_caller)
         .test("routes", routes)
         .test("console", console)
         .test("bad_endpoint", bad_endpoint)
@@ -104,6 +105,12 @@ fn unknown_path(case: &Case) -> Outcome {
 fn caller(case: &Case) -> Outcome {
     let recording = case.ask("/fast").caller("01").patiently().record()?;
     lab::assert_traces!(case, "caller", &recording)
+}
+
+/// Nobody hears what the caller decided, so the span is recorded.
+fn unsampled_caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("00").patiently().record()?;
+    lab::assert_traces!(case, "unsampled_caller", &recording)
 }
 
 /// The layer makes a span of each request, be its path known or not. One that sees

@@ -45,6 +45,7 @@ fn main() -> std::process::ExitCode {
         .test("tier2_stopped", tier2_stopped)
         .test("unknown_path", unknown_path)
         .test("caller", caller)
+        .test("unsampled_caller", unsampled_caller)
         .test("last_span", last_span)
         .test("hung_receiver", hung_receiver)
         .test("refused", refused)
@@ -81,6 +82,12 @@ fn unknown_path(case: &Case) -> Outcome {
 fn caller(case: &Case) -> Outcome {
     let recording = case.ask("/fast").caller("01").record()?;
     lab::assert_traces!(case, "caller", &recording)
+}
+
+/// Nobody hears what the caller decided, so the span is recorded.
+fn unsampled_caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("00").record()?;
+    lab::assert_traces!(case, "unsampled_caller", &recording)
 }
 
 /// The process is told to stop while a request is under way. Its span ends after that.

@@ -139,7 +139,7 @@ fn message(case: &Case) -> Outcome {
 /// The span waits for the broker's word.
 fn late_confirm(case: &Case) -> Outcome {
     let lab = case.start()?;
-    connected(case, &lab)?;
+    case.connected(&lab)?;
     lab.fault(Part::Queue, Fault::Delay(LATE));
     get_as_caller(&lab)?;
     lab.fault(Part::Queue, Fault::None);
@@ -161,7 +161,7 @@ fn returned(case: &Case) -> Outcome {
 /// The connection breaks while the message waits for its confirm.
 fn lost(case: &Case) -> Outcome {
     let lab = case.start_with(case.config().without(Part::Consumer), &[])?;
-    connected(case, &lab)?;
+    case.connected(&lab)?;
     lab.take_messages()?;
     // Messages pass, confirms don't.
     lab.fault(Part::Queue, Fault::Delay(DEADLINE));
@@ -192,7 +192,7 @@ fn failed(case: &Case, error_type: &str, fault: impl FnOnce(&lab::Lab) -> Outcom
         ..case.config().without(Part::Consumer)
     };
     let lab = case.start_with(config, &[])?;
-    connected(case, &lab)?;
+    case.connected(&lab)?;
     fault(&lab)?;
     let response = get_as_caller(&lab)?;
     case.expect("STATUS", "the status of GET /fast", 503, response.status)?;
@@ -233,21 +233,6 @@ fn expect_failed(case: &Case, recording: &lab::Recording, error_types: &[&str]) 
         _ => format!("error.type {}", types.join(", ")),
     };
     Err(case.told("FAILED", sentence, &expected, &got).into())
-}
-
-/// Until a request is answered 200: the connection to the queue is made in the background.
-fn connected(case: &Case, lab: &lab::Lab) -> Outcome {
-    for _ in 0..20 {
-        if lab.get("/fast")?.status == 200 {
-            return Ok(());
-        }
-    }
-    case.expect(
-        "STATUS",
-        "the status of GET /fast",
-        200,
-        lab.get("/fast")?.status,
-    )
 }
 
 /// A request whose spans can be told from those of earlier ones.

@@ -58,6 +58,8 @@ fn main() -> std::process::ExitCode {
         .cause(Kind::InjectMessage, "telemetry.rs", 1, PROPAGATOR)
         .test("fast", fast)
         .test("error", error)
+        .test("slow", slow)
+        .test("unknown_path", unknown_path)
         .test("caller", caller)
         .test("unsampled_caller", unsampled_caller)
         .test("exporters", exporters)
@@ -96,6 +98,17 @@ fn fast(case: &Case) -> Outcome {
 fn error(case: &Case) -> Outcome {
     let recording = case.ask("/error").record()?;
     lab::assert_traces!(case, "error", &recording)
+}
+
+/// As before, with the wait.
+fn slow(case: &Case) -> Outcome {
+    let recording = case.ask("/slow").record()?;
+    lab::assert_traces!(case, "slow", &recording)
+}
+
+fn unknown_path(case: &Case) -> Outcome {
+    let recording = case.ask("/nope").status(404).record()?;
+    lab::assert_traces!(case, "unknown_path", &recording)
 }
 
 fn caller(case: &Case) -> Outcome {

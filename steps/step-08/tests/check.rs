@@ -42,6 +42,9 @@ fn main() -> std::process::ExitCode {
         )
         .test("fast", fast)
         .test("error", error)
+        .test("slow", slow)
+        .test("unknown_path", unknown_path)
+        .test("caller", caller)
         .test("json", json)
         .test("tier2_stopped", tier2_stopped)
         .test("two_at_once", two_at_once)
@@ -91,6 +94,22 @@ fn error(case: &Case) -> Outcome {
         )?;
     }
     case.expect_ids_of_spans(&recording)
+}
+
+/// As before, with the wait.
+fn slow(case: &Case) -> Outcome {
+    let recording = case.ask("/slow").record()?;
+    lab::assert_traces!(case, "slow", &recording)
+}
+
+fn unknown_path(case: &Case) -> Outcome {
+    let recording = case.ask("/nope").status(404).record()?;
+    lab::assert_traces!(case, "unknown_path", &recording)
+}
+
+fn caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("01").record()?;
+    lab::assert_traces!(case, "caller", &recording)
 }
 
 /// The same on the top level of a JSON object.

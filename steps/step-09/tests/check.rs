@@ -69,6 +69,9 @@ fn main() -> std::process::ExitCode {
         )
         .test("fast", fast)
         .test("error", error)
+        .test("slow", slow)
+        .test("unknown_path", unknown_path)
+        .test("caller", caller)
         .test("tier2_stopped", tier2_stopped)
         .test("unsampled_caller", unsampled_caller)
         .test("not_in_a_span", not_in_a_span)
@@ -122,6 +125,22 @@ fn error(case: &Case) -> Outcome {
     lab::assert_traces!(case, "error", &recording)?;
     let record = case.the_record("message queued", &recording)?;
     case.expect_record_attribute(record, "action", "error")
+}
+
+/// As before, with the wait.
+fn slow(case: &Case) -> Outcome {
+    let recording = case.ask("/slow").record()?;
+    lab::assert_traces!(case, "slow", &recording)
+}
+
+fn unknown_path(case: &Case) -> Outcome {
+    let recording = case.ask("/nope").status(404).record()?;
+    lab::assert_traces!(case, "unknown_path", &recording)
+}
+
+fn caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("01").record()?;
+    lab::assert_traces!(case, "caller", &recording)
 }
 
 /// What went wrong, with its severity and the number as a number.

@@ -59,6 +59,8 @@ fn main() -> std::process::ExitCode {
         )
         .test("fast", fast)
         .test("error", error)
+        .test("slow", slow)
+        .test("caller", caller)
         .test("tier2_stopped", tier2_stopped)
         .test("saas_fails", saas_fails)
         .test("saas_slow", saas_slow)
@@ -96,6 +98,17 @@ fn error(case: &Case) -> Outcome {
     let waterfall = otlp::waterfall(&recording.traces(), &logs, &options);
     case.show(format!("GET /error, with its log records\n\n{waterfall}"));
     Ok(())
+}
+
+/// As before, with the wait.
+fn slow(case: &Case) -> Outcome {
+    let recording = case.ask("/slow").record()?;
+    lab::assert_traces!(case, "slow", &recording)
+}
+
+fn caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("01").record()?;
+    lab::assert_traces!(case, "caller", &recording)
 }
 
 fn tier2_stopped(case: &Case) -> Outcome {

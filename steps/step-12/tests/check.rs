@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lab::{
     CALLER_TRACE, Case, Exception, Fault, Kind, Lab, LabConfig, LabError, Outcome, Part, Recording,
-    Response, SpanType, StopSignal,
+    SpanType, StopSignal,
 };
 use opentelemetry_semantic_conventions::attribute;
 
@@ -86,6 +86,8 @@ fn main() -> std::process::ExitCode {
         .test("fast", fast)
         .test("slow", slow)
         .test("error", error)
+        .test("unknown_path", unknown_path)
+        .test("caller", caller)
         .test("unsampled_caller", unsampled_caller)
         .test("hang_up", hang_up)
         .test("hang_up_in_publish", hang_up_in_publish)
@@ -145,6 +147,16 @@ fn error(case: &Case) -> Outcome {
     case.expect_exception(&expected, &recording)
 }
 
+fn unknown_path(case: &Case) -> Outcome {
+    let recording = case.ask("/nope").status(404).record()?;
+    lab::assert_traces!(case, "unknown_path", &recording)
+}
+
+fn caller(case: &Case) -> Outcome {
+    let recording = case.ask("/fast").caller("01").record()?;
+    lab::assert_traces!(case, "caller", &recording)
+}
+
 fn unsampled_caller(case: &Case) -> Outcome {
     let recording = case.ask("/fast").caller("00").record()?;
     lab::assert_traces!(case, "unsampled_caller", &recording)
@@ -167,7 +179,7 @@ fn hang_up(case: &Case) -> Outcome {
 /// The caller hangs up while tier1 waits for the confirm: the message is in the queue.
 fn hang_up_in_publish(case: &Case) -> Outcome {
     let lab = case.start_with(case.config().without(Part::Consumer), SOON_EXPORTED)?;
-    connected(case, &lab)?;
+    case.connected(&lab)?;
     lab.take_messages()?;
     // Messages pass, confirms don't.
     lab.fault(Part::Queue, Fault::Delay(NEVER));
@@ -328,19 +340,6 @@ fn saas_never_answers(case: &Case) -> LabConfig {
     config.saas.delay = NEVER;
     config.http_timeout = NEVER;
     config
-}
-
-/// Until a request is answered 200: the connection to the queue is made in the background.
-fn connected(case: &Case, lab: &Lab) -> Outcome {
-    let mut status = 0;
-    for _ in 0..20 {
-        let response: Response = lab.get("/fast")?;
-        status = response.status;
-        if status == 200 {
-            return Ok(());
-        }
-    }
-    case.expect("STATUS", "the status of GET /fast", 200, status)
 }
 
 /// Waits until the span of this name is there that belongs to the caller's trace. If it
