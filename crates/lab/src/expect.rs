@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use otlp::{Span, Value};
 
-use crate::{Case, Lab, Outcome, Recording, behaviour::body};
+use crate::{Case, Lab, LabConfig, Outcome, Part, Recording, behaviour::body};
 
 /// How long the connection to the queue may take.
 const CONNECTED: Duration = Duration::from_secs(10);
@@ -15,6 +15,21 @@ impl Case {
         let options = otlp::WaterfallOptions::default();
         let waterfall = otlp::waterfall(&recording.traces(), &[], &options);
         self.show(format!("{request}\n\n{waterfall}"));
+    }
+
+    /// The same with the log records of the program under test, each under its span.
+    pub fn show_with_records(&self, request: &str, recording: &Recording) {
+        let logs: Vec<_> = recording.records().cloned().collect();
+        let options = otlp::WaterfallOptions::default();
+        let waterfall = otlp::waterfall(&recording.traces(), &logs, &options);
+        self.show(format!("{request}, with its log records\n\n{waterfall}"));
+    }
+
+    /// A system with nothing around tier1: an unknown path needs nothing.
+    pub fn alone(&self) -> LabConfig {
+        [Part::Tier2, Part::Saas, Part::Queue]
+            .into_iter()
+            .fold(self.config(), LabConfig::without)
     }
 
     /// Asks for `/fast` until it is answered 200: tier1 connects to the queue in the background.

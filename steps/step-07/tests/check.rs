@@ -1,6 +1,6 @@
 //! The check of step 07, Configured from outside.
 
-use lab::{CALLER_TRACE, Case, Diagnosis, Kind, Lab, LabConfig, Outcome, Part, Recording};
+use lab::{CALLER_TRACE, Case, Diagnosis, Kind, Lab, Outcome, Part, Recording};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::{Span, Value};
 
@@ -264,7 +264,7 @@ fn propagators(case: &Case) -> Outcome {
         ("baggage", false),
         ("none", false),
     ] {
-        let lab = case.start_with(alone(case), &[("OTEL_PROPAGATORS", value)])?;
+        let lab = case.start_with(case.alone(), &[("OTEL_PROPAGATORS", value)])?;
         lab.request("GET", "/nope", &[("traceparent", &traceparent())])?;
         let recording = lab.finish()?;
         let [span] = tier1(&recording)[..] else {
@@ -359,7 +359,7 @@ fn samplers(case: &Case) -> Outcome {
             ("OTEL_TRACES_SAMPLER", *sampler),
             ("OTEL_TRACES_SAMPLER_ARG", *argument),
         ];
-        let lab = case.start_with(alone(case), &variables)?;
+        let lab = case.start_with(case.alone(), &variables)?;
         let traceparent = lab::traceparent(flags);
         lab.request("GET", "/nope", &[("traceparent", &traceparent)])?;
         let recording = lab.finish()?;
@@ -417,7 +417,7 @@ fn headers(case: &Case) -> Outcome {
 /// A receiver behind TLS, whose authority only OTEL_EXPORTER_OTLP_CERTIFICATE names.
 fn tls(case: &Case) -> Outcome {
     for is_named in [true, false] {
-        let mut lab = Lab::start(alone(case))?;
+        let mut lab = Lab::start(case.alone())?;
         let front = lab.receiver_behind_tls()?;
         let (endpoint, authority) = (front.endpoint(), front.authority().display().to_string());
         let mut variables = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
@@ -483,16 +483,9 @@ fn bad_values(case: &Case) -> Outcome {
 
 /// One request to an unknown path, which touches no neighbour, and its one span.
 fn one(case: &Case, variables: &[(&str, &str)]) -> Result<Recording, lab::Failure> {
-    let lab = case.start_with(alone(case), variables)?;
+    let lab = case.start_with(case.alone(), variables)?;
     lab.get("/nope")?;
     Ok(lab.finish()?)
-}
-
-/// Nothing around tier1: an unknown path needs nothing.
-fn alone(case: &Case) -> LabConfig {
-    [Part::Tier2, Part::Saas, Part::Queue]
-        .into_iter()
-        .fold(case.config(), LabConfig::without)
 }
 
 fn traceparent() -> String {

@@ -116,7 +116,7 @@ fn fast(case: &Case) -> Outcome {
     case.expect_record_attribute(record, "action", "fast")?;
     let record = case.the_record("saas was asked", &recording)?;
     case.expect_record_attribute(record, "summary", "All Systems Operational")?;
-    show(case, "GET /fast", &recording);
+    case.show_with_records("GET /fast", &recording);
     Ok(())
 }
 
@@ -394,7 +394,7 @@ const IN_TIME: Duration = Duration::from_secs(6);
 fn receiver_hangs(case: &Case) -> Outcome {
     let config = LabConfig {
         stop_deadline: IN_TIME,
-        ..alone(case)
+        ..case.alone()
     };
     let mut lab = case.start_with(config, &LATE)?;
     lab.receiver().set_behaviour(Behaviour::Hang);
@@ -419,7 +419,7 @@ fn receiver_refuses(case: &Case) -> Outcome {
     let endpoint = format!("http://{}", refusing.address());
     let mut variables = LATE.to_vec();
     variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()));
-    let mut lab = case.start_with(alone(case), &variables)?;
+    let mut lab = case.start_with(case.alone(), &variables)?;
     lab.get("/nope")?;
     let exit = lab.stop()?;
     told_once(case, &exit.stderr, "tier1: the last spans were not sent")?;
@@ -435,13 +435,6 @@ const LATE: [(&str, &str); 2] = [
     ("OTEL_BSP_SCHEDULE_DELAY", "60000"),
     ("OTEL_BLRP_SCHEDULE_DELAY", "60000"),
 ];
-
-/// Nothing around tier1: an unknown path needs nothing.
-fn alone(case: &Case) -> LabConfig {
-    [Part::Tier2, Part::Saas, Part::Queue]
-        .into_iter()
-        .fold(case.config(), LabConfig::without)
-}
 
 fn told_once(case: &Case, stderr: &str, words: &str) -> Outcome {
     let count = stderr.lines().filter(|line| line.contains(words)).count();
@@ -504,12 +497,4 @@ fn span_events(case: &Case) -> Outcome {
         case.expect("SPAN-EVENTS", &what, expected, span.events.len())?;
     }
     Ok(())
-}
-
-/// Shows the trace with its records under the results, if all tests pass.
-fn show(case: &Case, request: &str, recording: &Recording) {
-    let logs: Vec<_> = recording.records().cloned().collect();
-    let options = otlp::WaterfallOptions::default();
-    let waterfall = otlp::waterfall(&recording.traces(), &logs, &options);
-    case.show(format!("{request}, with its log records\n\n{waterfall}"));
 }

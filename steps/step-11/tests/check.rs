@@ -93,10 +93,7 @@ fn error(case: &Case) -> Outcome {
     };
     case.expect_exception(&expected, &recording)?;
     case.expect_line_in("tier2 answered 500", "do_tier2", &recording)?;
-    let logs: Vec<_> = recording.records().cloned().collect();
-    let options = otlp::WaterfallOptions::default();
-    let waterfall = otlp::waterfall(&recording.traces(), &logs, &options);
-    case.show(format!("GET /error, with its log records\n\n{waterfall}"));
+    case.show_with_records("GET /error", &recording);
     Ok(())
 }
 

@@ -172,7 +172,7 @@ fn hang_up(case: &Case) -> Outcome {
     lab::assert_traces!(case, "hang_up", &recording)?;
     // Nothing is broken: no alert.
     case.expect_no_exception(&recording)?;
-    show_with_records(case, "GET /fast, and its caller hangs up", &recording);
+    case.show_with_records("GET /fast, and its caller hangs up", &recording);
     Ok(())
 }
 
@@ -227,7 +227,7 @@ fn timeout(case: &Case) -> Outcome {
         message: "saas did not answer in time",
     };
     case.expect_exception(&expected, &recording)?;
-    show_with_records(case, "GET /fast, and saas takes too long", &recording);
+    case.show_with_records("GET /fast, and saas takes too long", &recording);
     Ok(())
 }
 
@@ -256,7 +256,7 @@ fn panic(case: &Case) -> Outcome {
     case.expect_exception(&expected, &recording)?;
     case.expect_line_in("panicked: index out of bounds", "pure_bug", &recording)?;
     expect_quiet_stderr(case, &recording)?;
-    show_with_records(case, "GET /panic", &recording);
+    case.show_with_records("GET /panic", &recording);
     Ok(())
 }
 
@@ -321,14 +321,6 @@ fn expect_quiet_stderr(case: &Case, recording: &Recording) -> Outcome {
         return Err(case.told("PANIC", sentence, "no word of it", stderr).into());
     }
     Ok(())
-}
-
-/// Keeps the traces with the log lines that were written in them.
-fn show_with_records(case: &Case, title: &str, recording: &Recording) {
-    let logs: Vec<_> = recording.records().cloned().collect();
-    let options = otlp::WaterfallOptions::default();
-    let waterfall = otlp::waterfall(&recording.traces(), &logs, &options);
-    case.show(format!("{title}, with its log records\n\n{waterfall}"));
 }
 
 /// Spans are sent as soon as they have ended.
