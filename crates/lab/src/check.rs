@@ -19,6 +19,7 @@ use crate::{
     error::LabError,
     exported, findings,
     guide::{Guide, Home},
+    judge,
     lab::{Lab, LabConfig, Recording, Response, Role},
     subject::Program,
 };
@@ -56,10 +57,10 @@ macro_rules! check {
             $step,
             $title,
             $crate::Home {
-                manifest_dir: env!("CARGO_MANIFEST_DIR"),
-                file: file!(),
-                package: env!("CARGO_PKG_NAME"),
-                binary: env!(concat!("CARGO_BIN_EXE_", env!("CARGO_PKG_NAME"))),
+                manifest_dir: env!("CARGO_MANIFEST_DIR").into(),
+                file: file!().into(),
+                package: env!("CARGO_PKG_NAME").into(),
+                binary: env!(concat!("CARGO_BIN_EXE_", env!("CARGO_PKG_NAME"))).into(),
             },
         )
     };
@@ -153,7 +154,7 @@ impl Check {
     #[must_use]
     pub fn consumer(mut self) -> Self {
         self.role = Role::Consumer;
-        self.subject("consumer-service")
+        self.subject(Role::Consumer.service())
     }
 
     /// Where such a finding is mended: the file in `src/` and the number of the TODO
@@ -284,8 +285,8 @@ impl Check {
             }),
             program: match (program, self.role) {
                 (Some(program), _) => program,
-                (None, Role::Tier1) => Program::of_step(self.guide.home.binary)?,
-                (None, Role::Consumer) => Program::of_step(self.guide.home.binary)?.consuming(),
+                (None, Role::Tier1) => Program::of_step(&*self.guide.home.binary)?,
+                (None, Role::Consumer) => Program::of_step(&*self.guide.home.binary)?.consuming(),
             },
             config: LabConfig {
                 role: self.role,
@@ -506,13 +507,7 @@ impl Case {
     /// [`Case::compare`] without insta's own way.
     #[doc(hidden)]
     pub fn diagnose(&self, name: &str, recording: &Recording) -> Result<String, Failure> {
-        let path = self.guide.snapshot_path(name);
-        let unreadable = |reason: String| {
-            LabError::part("the snapshot", format!("{}: {reason}", path.display()))
-        };
-        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(error.to_string()))?;
-        let expected = Expected::parse(snapshot_contents(&text))
-            .map_err(|error| unreadable(error.to_string()))?;
+        let expected = judge::expected(&self.guide, name)?;
         let came = findings::compare(&self.guide, name, &expected, recording)
             .map_err(Failure::Diagnosis)?;
         self.expect_conventions(recording)?;
@@ -634,7 +629,7 @@ impl Case {
     }
 }
 
-fn finding(diagnosis: Option<Diagnosis>) -> Outcome {
+pub(crate) fn finding(diagnosis: Option<Diagnosis>) -> Outcome {
     match diagnosis {
         Some(diagnosis) => Err(diagnosis.into()),
         None => Ok(()),
@@ -648,15 +643,6 @@ fn internal(expected: &Expected) -> Internal {
         .filter(|(_, _, span)| span.kind == SpanKind::Internal)
         .map(|(_, _, span)| span.name.clone());
     Internal::Named(names.collect())
-}
-
-/// What follows the header of a `.snap` file.
-fn snapshot_contents(file: &str) -> &str {
-    let body = file
-        .strip_prefix("---\n")
-        .and_then(|rest| rest.split_once("\n---\n"))
-        .map_or(file, |(_header, body)| body);
-    body.trim_start_matches('\n')
 }
 
 /// Whether `text` is `template` with each `<n>` replaced by a number.
@@ -695,12 +681,5 @@ mod tests {
         assert!(!matches_template("tier 2 <n>-x", "tier 2 a-x"));
         assert!(!matches_template("tier 2", "tier 2 and more"));
         assert!(matches_template("exact", "exact"));
-    }
-
-    #[test]
-    fn the_header_of_a_snapshot_is_left_out() {
-        let file = "---\nsource: steps/step-01/tests/check.rs\nexpression: text\n---\ntrace 1\n";
-        assert_eq!(snapshot_contents(file), "trace 1\n");
-        assert_eq!(snapshot_contents("trace 1\n"), "trace 1\n");
     }
 }

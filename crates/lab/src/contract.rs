@@ -10,8 +10,11 @@ use otlp::{Contract, Event, Keep, NormalSpan, Span, SpanKind, StatusCode, Value}
 /// tier1's name, unless a step says otherwise.
 pub(crate) const TIER1: &str = "tier1-service";
 
+/// The consumer's name.
+pub(crate) const CONSUMER_SERVICE: &str = "consumer-service";
+
 /// The services around tier1. They keep the whole contract in each step.
-pub(crate) const AROUND: [&str; 2] = ["tier2-service", "consumer-service"];
+pub(crate) const AROUND: [&str; 2] = ["tier2-service", CONSUMER_SERVICE];
 
 /// The kinds of span that the conventions tell apart. A span's kind says which it is,
 /// for a CLIENT span its attributes do.

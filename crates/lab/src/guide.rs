@@ -1,6 +1,9 @@
 //! Where a finding sends the reader: file and TODO, the next command, the hint, the book.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     causes::{About, Causes, Place},
@@ -10,18 +13,18 @@ use crate::{
 
 /// Where a check stands and what it checks. Made by [`check!`](crate::check!).
 #[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Home {
-    pub manifest_dir: &'static str,
-    pub file: &'static str,
-    pub package: &'static str,
-    pub binary: &'static str,
+    pub manifest_dir: Cow<'static, str>,
+    pub file: Cow<'static, str>,
+    pub package: Cow<'static, str>,
+    pub binary: Cow<'static, str>,
 }
 
 /// What a check knows about its step.
 #[derive(Clone, Debug)]
 pub(crate) struct Guide {
-    pub(crate) step: &'static str,
+    pub(crate) step: Cow<'static, str>,
     pub(crate) home: Home,
     /// The chapter's file, without its ending.
     pub(crate) chapter: Option<&'static str>,
@@ -33,9 +36,9 @@ pub(crate) struct Guide {
 }
 
 impl Guide {
-    pub(crate) fn new(step: &'static str, home: Home) -> Self {
+    pub(crate) fn new(step: impl Into<Cow<'static, str>>, home: Home) -> Self {
         Self {
-            step,
+            step: step.into(),
             home,
             chapter: None,
             causes: Causes::default(),
@@ -131,14 +134,14 @@ impl Guide {
 
     /// `steps/step-05` or `solutions/step-05`.
     fn package_dir(&self) -> PathBuf {
-        let manifest_dir = Path::new(self.home.manifest_dir);
+        let manifest_dir = Path::new(&*self.home.manifest_dir);
         let parts: Vec<_> = manifest_dir.components().rev().take(2).collect();
         parts.into_iter().rev().collect()
     }
 
     /// The workspace, two levels above the package.
     pub(crate) fn workspace(&self) -> PathBuf {
-        let manifest_dir = Path::new(self.home.manifest_dir);
+        let manifest_dir = Path::new(&*self.home.manifest_dir);
         manifest_dir
             .ancestors()
             .nth(2)
@@ -150,7 +153,7 @@ impl Guide {
         // `file!()` is relative to the workspace. For a solution it leads to the
         // starter's check: both have the same snapshots.
         self.workspace()
-            .join(self.home.file)
+            .join(&*self.home.file)
             .with_file_name("snapshots")
             .join(format!("check__{name}.snap"))
     }

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use crate::{
     broker_choice::{self, BrokerChoice, Message},
     consuming::Database,
-    contract,
+    contract::{CONSUMER_SERVICE, TIER1},
     error::LabError,
     forwarder::{Fault, Forwarder, Refusing},
     subject::{Echo, Exit, Program, StopSignal, Subject},
@@ -58,6 +58,16 @@ pub enum Role {
     /// The consumer: the lab has no other, and publishes the messages itself. There is
     /// no tier2 and no saas.
     Consumer,
+}
+
+impl Role {
+    /// The `service.name` that such a program has in this system.
+    pub(crate) fn service(self) -> &'static str {
+        match self {
+            Self::Tier1 => TIER1,
+            Self::Consumer => CONSUMER_SERVICE,
+        }
+    }
 }
 
 /// How a system is started.
@@ -201,14 +211,11 @@ impl Lab {
         let receiver = runtime.block_on(Receiver::bind(config.receiver))?;
         // Outside of the runtime: the exporter's blocking client has one of its own.
         let tier2_provider = provider("tier2-service", &receiver)?;
-        let consumer_provider = provider("consumer-service", &receiver)?;
+        let consumer_provider = provider(CONSUMER_SERVICE, &receiver)?;
         let mut providers = vec![tier2_provider.clone(), consumer_provider.clone()];
         let (publisher, database) = match config.role {
             Role::Tier1 => (None, None),
-            Role::Consumer => (
-                Some(provider(contract::TIER1, &receiver)?),
-                Some(Database::new()?),
-            ),
+            Role::Consumer => (Some(provider(TIER1, &receiver)?), Some(Database::new()?)),
         };
         providers.extend(publisher.clone());
 

@@ -20,6 +20,7 @@ mod exported;
 mod findings;
 mod forwarder;
 mod guide;
+mod judge;
 mod lab;
 mod lines;
 pub mod outages;
@@ -41,6 +42,7 @@ pub use error::LabError;
 pub use forwarder::{Fault, Forwarder, Refusing};
 #[doc(hidden)]
 pub use guide::Home;
+pub use judge::judge;
 pub use lab::{Lab, LabConfig, Part, Recording, Response, Role};
 pub use lines::{LineIds, LogLine};
 pub use records::Exception;

@@ -13,17 +13,19 @@ use good::{
     PROCESS, PROCESS_SELECT, PUBLISH, ROOT, SAAS, TIER1, TIER2, TIER2_CALL, TIER2_SELECT, fail,
     recording, remove, rename, request, resource, set, span, span_id, split, spoiled, unset,
 };
-use lab::{Case, Check, Failure, Home, Kind, Message, Outcome, Recording, SpanType};
+use lab::{Case, Check, Failure, Home, Kind, Message, Outcome, Recording, Role, SpanType};
 use lapin::types::{AMQPValue, FieldTable};
 use opentelemetry_semantic_conventions::attribute as key;
 use otlp::{Resource, SpanId, SpanKind, StatusCode, TraceId};
 
-const HOME: Home = Home {
-    manifest_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workspace/steps/step-06"),
-    file: "steps/step-06/tests/check.rs",
-    package: "step-06",
-    binary: "never started",
-};
+fn home() -> Home {
+    Home {
+        manifest_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workspace/steps/step-06").into(),
+        file: "steps/step-06/tests/check.rs".into(),
+        package: "step-06".into(),
+        binary: "never started".into(),
+    }
+}
 
 fn check(home: Home) -> Check {
     Check::new("06", "Messages out", home)
@@ -42,7 +44,7 @@ fn check(home: Home) -> Check {
 
 /// A case of the made-up step.
 pub fn case() -> Case {
-    check(HOME).offline().expect("it starts nothing")
+    check(home()).offline().expect("it starts nothing")
 }
 
 /// What the check says about a recording.
@@ -167,7 +169,7 @@ fn a_caller_that_is_not_continued() {
 
 #[test]
 fn what_may_be_mended_at_either_of_two_places_names_both() {
-    let case = check(HOME)
+    let case = check(home())
         .before((Kind::Parent, SpanType::HttpServer), "headers.rs", 2)
         .offline()
         .expect("it starts nothing");
@@ -204,14 +206,15 @@ fn exported_after_the_deadline() {
 
 #[test]
 fn two_versions_in_the_tree() {
-    let home = Home {
+    let doubled = Home {
         manifest_dir: concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/two-versions/steps/step-06"
-        ),
-        ..HOME
+        )
+        .into(),
+        ..home()
     };
-    let case = check(home).offline().expect("it starts nothing");
+    let case = check(doubled).offline().expect("it starts nothing");
     let said = text(case.expect_one_version());
     insta::assert_snapshot!(said);
     // It is the reason if nothing comes.
@@ -219,8 +222,8 @@ fn two_versions_in_the_tree() {
     assert_eq!(text(case.expect_exported(&nothing)), said);
     // The workbook itself has one.
     let own = Home {
-        manifest_dir: env!("CARGO_MANIFEST_DIR"),
-        ..HOME
+        manifest_dir: env!("CARGO_MANIFEST_DIR").into(),
+        ..home()
     };
     let own = check(own).offline().expect("it starts nothing");
     assert_eq!(text(own.expect_one_version()), "accepted");
@@ -284,7 +287,7 @@ fn a_messages_headers() {
 #[test]
 fn the_conventions_are_asked_for_from_their_step_on() {
     let at = |step: &'static str, spoil: fn(&mut Vec<otlp::Span>)| {
-        let case = Check::new(step, "", HOME)
+        let case = Check::new(step, "", home())
             .offline()
             .expect("it starts nothing");
         text(case.expect_conventions(&spoiled(spoil)))
@@ -320,9 +323,10 @@ fn a_solution_has_no_todo() {
         manifest_dir: concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/workspace/solutions/step-06"
-        ),
-        package: "solution-06",
-        ..HOME
+        )
+        .into(),
+        package: "solution-06".into(),
+        ..home()
     };
     let case = check(solution).offline().expect("it starts nothing");
     let next = case.next("queue.rs", 2).expect("it is known");
@@ -345,4 +349,17 @@ fn lines_fit_a_terminal() {
     {
         assert!(line.chars().count() <= 80, "{line}");
     }
+}
+
+#[test]
+fn outside_a_check_nothing_is_said_about_where_to_mend_it() {
+    let workspace = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workspace"));
+    let judge = |recording| text(lab::judge(workspace, 6, Role::Tier1, "fast", &recording));
+    assert_eq!(judge(recording(good::good())), "accepted");
+    insta::assert_snapshot!(judge(spoiled(|spans| remove(spans, PUBLISH))));
+    let missing = lab::judge(workspace, 6, Role::Tier1, "slow", &recording(Vec::new()));
+    let Err(Failure::Lab(error)) = missing else {
+        panic!("there is no such snapshot: {missing:?}");
+    };
+    assert!(error.to_string().contains("check__slow.snap"), "{error}");
 }

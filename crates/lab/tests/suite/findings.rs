@@ -17,10 +17,10 @@ pub const ALL: &[(&str, Test)] = &[
 
 fn case() -> Case {
     let home = Home {
-        manifest_dir: env!("CARGO_MANIFEST_DIR"),
-        file: file!(),
-        package: "lab",
-        binary: "never started",
+        manifest_dir: env!("CARGO_MANIFEST_DIR").into(),
+        file: file!().into(),
+        package: "lab".into(),
+        binary: "never started".into(),
     };
     let check = Check::new("02", "The first span", home);
     check.offline().expect("the environment was cleaned")

@@ -1,0 +1,68 @@
+//! What a recording lacks of a step's snapshot, said outside the step's own check.
+
+use std::path::Path;
+
+use otlp::Expected;
+
+use crate::{
+    check::{Failure, Outcome, finding},
+    error::LabError,
+    exported, findings,
+    guide::{Guide, Home},
+    lab::{Recording, Role},
+};
+
+/// Compares `recording` with the snapshot `name` of step `step`'s check, such as `fast`.
+///
+/// `workspace` is the folder that `steps` and `solutions` are in, `role` says which program
+/// the step is about. The findings are those of
+/// the check, but for what only the check itself knows: file, TODO, hint and chapter.
+///
+/// # Errors
+/// The findings; or [`LabError`], if there is no such snapshot or it can't be read.
+pub fn judge(workspace: &Path, step: u8, role: Role, name: &str, recording: &Recording) -> Outcome {
+    let package = format!("step-{step:02}");
+    let folder = format!("steps/{package}");
+    let home = Home {
+        manifest_dir: workspace.join(&folder).display().to_string().into(),
+        file: format!("{folder}/tests/check.rs").into(),
+        package: package.into(),
+        binary: "".into(),
+    };
+    let mut guide = Guide::new(format!("{step:02}"), home);
+    guide.subject = role.service();
+    findings::compare(&guide, name, &expected(&guide, name)?, recording)
+        .map_err(Failure::Diagnosis)?;
+    finding(exported::conventions(&guide, &recording.spans))
+}
+
+/// The snapshot of that name.
+pub(crate) fn expected(guide: &Guide, name: &str) -> Result<Expected, Failure> {
+    let path = guide.snapshot_path(name);
+    let unreadable =
+        |reason: String| LabError::part("the snapshot", format!("{}: {reason}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|error| unreadable(error.to_string()))?;
+    let expected = Expected::parse(contents(&text));
+    Ok(expected.map_err(|error| unreadable(error.to_string()))?)
+}
+
+/// What follows the header of a `.snap` file.
+fn contents(file: &str) -> &str {
+    let body = file
+        .strip_prefix("---\n")
+        .and_then(|rest| rest.split_once("\n---\n"))
+        .map_or(file, |(_header, body)| body);
+    body.trim_start_matches('\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_of_a_snapshot_is_left_out() {
+        let file = "---\nsource: steps/step-01/tests/check.rs\nexpression: text\n---\ntrace 1\n";
+        assert_eq!(contents(file), "trace 1\n");
+        assert_eq!(contents("trace 1\n"), "trace 1\n");
+    }
+}
