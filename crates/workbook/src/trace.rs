@@ -108,7 +108,7 @@ fn tell_log(program: &str, log: &str, text: &mut String) {
 }
 
 /// Whether tier1 made it, whatever it calls itself.
-fn is_own(span: &otlp::Span) -> bool {
+pub fn is_own(span: &otlp::Span) -> bool {
     !lab::is_around(span.service())
 }
 

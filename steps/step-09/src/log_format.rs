@@ -39,12 +39,12 @@ where
     write!(writer, "{dim}")?;
     SystemTime.format_time(&mut writer)?;
     write!(writer, "{plain} {colour}{level:>5}{plain} ")?;
+    for (number, (id, value)) in ids.iter().enumerate() {
+        let before = if number == 0 { '[' } else { ' ' };
+        write!(writer, "{before}{id}={value}")?;
+    }
     if !ids.is_empty() {
-        let ids: Vec<_> = ids
-            .iter()
-            .map(|(id, value)| format!("{id}={value}"))
-            .collect();
-        write!(writer, "[{}] ", ids.join(" "))?;
+        writer.write_str("] ")?;
     }
     write!(writer, "{dim}{}:{plain} ", metadata.target())?;
     context.format_fields(writer.by_ref(), event)?;
