@@ -25,8 +25,11 @@ pub enum LabError {
         error: io::Error,
     },
     /// The program ended, or said nothing, before it answered.
-    #[error("`{command}` {} before it answered; on stderr: {}",
-        match status { Some(status) => format!("ended ({status})"), None => format!("was given {elapsed:.0?}") },
+    #[error("`{command}` {}; on stderr: {}",
+        match status {
+            Some(status) => format!("ended ({status}) before it answered"),
+            None => format!("did not answer within {elapsed:.0?}"),
+        },
         last_lines(stderr))]
     NotReady {
         /// The command line.
