@@ -296,9 +296,9 @@ impl Causes {
     }
 }
 
-/// The causes that hold in any step.
+/// The causes that hold in any step, in the words of Rust where that helps.
 fn general(about: &About<'_>) -> Option<&'static str> {
-    use SpanType::{HttpClient, HttpServer, Process, Publish};
+    use SpanType::HttpServer;
     Some(match (about.kind, about.span) {
         (Kind::Nothing, _) => {
             "No provider was made global, it has no exporter, or the process ended before \
@@ -312,13 +312,64 @@ fn general(about: &About<'_>) -> Option<&'static str> {
             "Each version has its own global provider and its own Context: what is set in \
              one is not seen by the other. A dependency is built for another version."
         }
-        (Kind::Late, _) => {
-            "The batch processor waits for its timer, or the span is ended late: \
-             nothing flushes it when the work is done."
-        }
         (Kind::Missing, Some(HttpServer)) => {
             "The layer is not on the router, or the routes were added after it: a layer \
              sees only the routes that are there before it."
+        }
+        (Kind::Name, Some(HttpServer)) if about.attribute == Some("http.route") => {
+            "The layer sits around the router, where the route is not known yet: put it on \
+             with `Router::layer`, after the routes."
+        }
+        (Kind::Name, Some(HttpServer)) => {
+            "The name is method and route (`MatchedPath`), or the method alone. A raw path \
+             has as many values as callers like."
+        }
+        (Kind::Kind, _) => {
+            "A span is INTERNAL unless `with_kind` says otherwise. Backends draw the edges \
+             between services by the kind."
+        }
+        (Kind::InjectParent, _) => {
+            "The context that was injected is the one the span was started in. Inject the \
+             new one, in which the new span is the current one."
+        }
+        (Kind::Attribute, Some(HttpServer)) if about.attribute == Some("http.route") => {
+            "It is in the request's extensions as `MatchedPath`, if the layer is put on after \
+             the routes. On a path that no route matches there is none."
+        }
+        (Kind::Type, _) => {
+            "A number given as a string is not found by those who compare numbers. Convert \
+             it: `i64::from(…)`, not `.to_string()`."
+        }
+        (Kind::Old, _) => {
+            "The name is from before the conventions became stable. The constants of \
+             `opentelemetry_semantic_conventions::attribute` have the present ones."
+        }
+        (Kind::Link, _) => {
+            "A link is given to the builder, with the context of the span that it points to."
+        }
+        (Kind::Confirm, _) => {
+            "`basic_publish(…).await` is not the confirm. Await what it gives, then end the \
+             span."
+        }
+        _ => return in_any_language(about),
+    })
+}
+
+/// The causes that hold for any program, whatever it is written in.
+pub(crate) fn in_any_language(about: &About<'_>) -> Option<&'static str> {
+    use SpanType::{HttpClient, HttpServer, Process, Publish};
+    Some(match (about.kind, about.span) {
+        (Kind::Nothing, _) => {
+            "It has no exporter, it sends elsewhere than OTEL_EXPORTER_OTLP_ENDPOINT says, or \
+             it ended before the batch was sent and nothing flushed it. Some programs flush \
+             on SIGINT alone: TIER1_STOP=INT."
+        }
+        (Kind::Endpoint, _) => {
+            "OTEL_EXPORTER_OTLP_ENDPOINT is the part before /v1/traces: the SDK adds the path."
+        }
+        (Kind::Late, _) => {
+            "The batch processor waits for its timer, or the span is ended late: \
+             nothing flushes it when the work is done."
         }
         (Kind::Missing, Some(HttpClient)) => {
             "No span is started around the request, or the request does not go through the \
@@ -331,13 +382,9 @@ fn general(about: &About<'_>) -> Option<&'static str> {
              a span."
         }
         (Kind::Unexpected, _) => "Something makes a span that the chapter doesn't ask for.",
-        (Kind::Name, Some(HttpServer)) if about.attribute == Some("http.route") => {
-            "The layer sits around the router, where the route is not known yet: put it on \
-             with `Router::layer`, after the routes."
-        }
         (Kind::Name, Some(HttpServer)) => {
-            "The name is method and route (`MatchedPath`), or the method alone. A raw path \
-             has as many values as callers like."
+            "The name is method and route, or the method alone. A raw path has as many values \
+             as callers like."
         }
         (Kind::Name, Some(HttpClient)) => {
             "The name is the method alone: what is called is said by the attributes."
@@ -346,17 +393,14 @@ fn general(about: &About<'_>) -> Option<&'static str> {
             "The name is the operation, then the destination: `publish signups`."
         }
         (Kind::Name, _) => "The span was started with another name.",
-        (Kind::Kind, _) => {
-            "A span is INTERNAL unless `with_kind` says otherwise. Backends draw the edges \
-             between services by the kind."
-        }
+        (Kind::Kind, _) => "Backends draw the edges between services by the kind.",
         (Kind::Inject, _) => {
             "No `traceparent` was sent: the context is not injected into the request's \
              headers, or no propagator was set (the global default injects nothing)."
         }
         (Kind::InjectParent, _) => {
-            "The context that was injected is the one the span was started in. Inject the \
-             new one, in which the new span is the current one."
+            "The context that was injected is the one the span was started in, not that of \
+             the new span."
         }
         (Kind::InjectMessage, _) => {
             "No `traceparent` is in the message's headers: the context is not injected, or \
@@ -397,33 +441,22 @@ fn general(about: &About<'_>) -> Option<&'static str> {
         (Kind::Attribute, _) if about.attribute == Some("error.type") => {
             "`error.type` is there if and only if the status is Error."
         }
-        (Kind::Attribute, Some(HttpServer)) if about.attribute == Some("http.route") => {
-            "It is in the request's extensions as `MatchedPath`, if the layer is put on after \
-             the routes. On a path that no route matches there is none."
-        }
         (Kind::Attribute, _) => "The attribute is not set on this span.",
         (Kind::Value, _) => "The attribute is set, but to something else.",
-        (Kind::Type, _) => {
-            "A number given as a string is not found by those who compare numbers. Convert \
-             it: `i64::from(…)`, not `.to_string()`."
-        }
+        (Kind::Type, _) => "A number given as a string is not found by those who compare numbers.",
         (Kind::Old, _) => {
-            "The name is from before the conventions became stable. The constants of \
-             `opentelemetry_semantic_conventions::attribute` have the present ones."
+            "The name is from before the conventions became stable. Many instrumentations keep \
+             it so that dashboards don't break; some have a switch, \
+             OTEL_SEMCONV_STABILITY_OPT_IN."
         }
         (Kind::Twice, _) => {
             "The SDK doesn't merge attributes: what is set at the start and again later is \
              exported twice."
         }
-        (Kind::Link, _) => {
-            "A link is given to the builder, with the context of the span that it points to."
-        }
+        (Kind::Link, _) => "A link points to the span that made the message.",
         (Kind::Event, _) => "An event is added to the span while it is open.",
-        (Kind::Confirm, _) => {
-            "`basic_publish(…).await` is not the confirm. Await what it gives, then end the \
-             span."
-        }
-        (Kind::Trace, _) => return None,
+        (Kind::Confirm, _) => "The span has to stay open until the broker confirms.",
+        (Kind::Versions | Kind::Trace, _) => return None,
     })
 }
 

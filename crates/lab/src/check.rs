@@ -258,6 +258,15 @@ impl Check {
         self.case(None)
     }
 
+    /// [`Check::offline`] for recordings of a program that TIER1_CMD names.
+    ///
+    /// # Errors
+    /// As for [`Check::offline`].
+    #[doc(hidden)]
+    pub fn of_another(&self) -> Result<Case, LabError> {
+        self.case(Some(Program::tier1("never started")))
+    }
+
     fn prepare(&self, arguments: &Arguments) -> Result<Case, LabError> {
         environment::clean(&[])?;
         let other = match self.role {

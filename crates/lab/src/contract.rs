@@ -458,7 +458,7 @@ const EVENTS: &[(&str, u8)] = &[(app::DELAYED, INTERNAL)];
 /// Attributes that got another name, and which (the conventions' deprecated
 /// attributes). A span that has the old one alone has nothing for those who look for
 /// the new one. Where there are two new names, one of them is enough.
-const RENAMED: &[(&str, &[&str])] = &[
+pub const RENAMED: &[(&str, &[&str])] = &[
     ("http.method", &[semconv::HTTP_REQUEST_METHOD]),
     ("http.status_code", &[semconv::HTTP_RESPONSE_STATUS_CODE]),
     ("http.target", &[semconv::URL_PATH]),

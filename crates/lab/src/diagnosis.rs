@@ -99,7 +99,7 @@ impl fmt::Display for Diagnosis {
 }
 
 /// `text` without what a terminal obeys: names and values are the exporter's.
-fn safe(text: &str) -> String {
+pub(crate) fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if otlp::is_unsafe(c) {

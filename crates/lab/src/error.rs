@@ -2,6 +2,8 @@
 
 use std::{io, process::ExitStatus, time::Duration};
 
+use crate::diagnosis::safe;
+
 /// Why a lab could not do what it was asked for.
 ///
 /// It is about the surroundings, not about what the subject exported: that is
@@ -25,8 +27,11 @@ pub enum LabError {
         error: io::Error,
     },
     /// The program ended, or said nothing, before it answered.
-    #[error("`{command}` {} before it answered; on stderr: {}",
-        match status { Some(status) => format!("ended ({status})"), None => format!("was given {elapsed:.0?}") },
+    #[error("`{command}` {}; on stderr: {}",
+        match status {
+            Some(status) => format!("ended ({status}) before it answered"),
+            None => format!("did not answer within {elapsed:.0?}"),
+        },
         last_lines(stderr))]
     NotReady {
         /// The command line.
@@ -106,6 +111,40 @@ fn last_lines(text: &str) -> String {
         .collect();
     match lines.len() {
         0 => "nothing".to_owned(),
-        length => lines[length.saturating_sub(3)..].join(" / "),
+        // Another program's words go to a terminal.
+        length => safe(&lines[length.saturating_sub(3)..].join(" / ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not_ready(status: Option<ExitStatus>, stderr: &str) -> String {
+        let error = LabError::NotReady {
+            command: "python tier1.py".to_owned(),
+            status,
+            elapsed: Duration::from_millis(20_004),
+            stderr: stderr.to_owned(),
+        };
+        error.to_string()
+    }
+
+    #[test]
+    fn a_program_that_is_silent() {
+        assert_eq!(
+            not_ready(None, "\n"),
+            "`python tier1.py` did not answer within 20s; on stderr: nothing"
+        );
+    }
+
+    #[test]
+    fn what_it_wrote_is_harmless() {
+        let said = not_ready(Some(ExitStatus::default()), "a\n\n\x1b[2Jb\nc\u{202e}\nd");
+        assert_eq!(
+            said,
+            "`python tier1.py` ended (exit status: 0) before it answered; \
+             on stderr: \\u{1b}[2Jb / c\\u{202e} / d"
+        );
     }
 }

@@ -74,6 +74,10 @@ pub(crate) fn wrong_endpoint(guide: &Guide, recording: &Recording) -> Option<Dia
 
 /// Tells of a second version of the crate `opentelemetry` in the workspace's Cargo.lock.
 pub(crate) fn versions(guide: &Guide) -> Option<Diagnosis> {
+    // Another program is not made of what this workspace is made of.
+    if !guide.own_program {
+        return None;
+    }
     // Without the file nothing can be said; cargo itself would have complained.
     let text = std::fs::read_to_string(guide.workspace().join("Cargo.lock")).ok()?;
     let packages = packages(&text);

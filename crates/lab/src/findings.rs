@@ -154,6 +154,11 @@ impl<'a> Teller<'a> {
         self.comparison.expected[finding.expected?].parent
     }
 
+    /// The name that `key` had before, if the span has that.
+    fn old_name(&self, finding: &Finding, key: &str) -> Option<&'static str> {
+        old_name(self.exported(finding)?, key)
+    }
+
     /// The span as it was exported, with what the snapshot doesn't show.
     fn exported(&self, finding: &Finding) -> Option<&'a Span> {
         let source = self.got(finding)?.source?;
@@ -214,26 +219,19 @@ impl<'a> Teller<'a> {
                     .unwrap_or_default();
                 Kind::Service
             }
-            Difference::NoAttribute(first) => {
-                let exported = self.exported(finding);
-                if exported.is_some_and(|span| old_name(span, first).is_some()) {
-                    attributes.push(first.clone());
-                    Kind::Old
+            Difference::NoAttribute(_) => {
+                let missing = finding.differences.iter().filter_map(missing);
+                let (old, none): (Vec<_>, Vec<_>) = missing
+                    .map(ToOwned::to_owned)
+                    .partition(|key| self.old_name(finding, key).is_some());
+                // Old names explain more than what has no name at all; that is told besides.
+                let (kind, keys) = if old.is_empty() {
+                    (Kind::Attribute, none)
                 } else {
-                    attributes = finding
-                        .differences
-                        .iter()
-                        .filter_map(|difference| match difference {
-                            Difference::NoAttribute(key)
-                                if exported.is_none_or(|span| old_name(span, key).is_none()) =>
-                            {
-                                Some(key.clone())
-                            }
-                            _ => None,
-                        })
-                        .collect();
-                    Kind::Attribute
-                }
+                    (Kind::Old, old)
+                };
+                attributes = keys;
+                kind
             }
             Difference::NotThisAttribute(key) => {
                 attributes.push(key.clone());
@@ -319,10 +317,6 @@ impl<'a> Teller<'a> {
     }
 
     fn diagnosis(&self, group: &Group<'a>) -> Diagnosis {
-        let missing = |difference: &'a Difference| match difference {
-            Difference::NoAttribute(key) => Some(key.as_str()),
-            _ => None,
-        };
         let about = About {
             kind: group.kind,
             span: group.span,
@@ -424,13 +418,11 @@ impl<'a> Teller<'a> {
                 let (is, was) = (shown(got), shown(expected));
                 format!("{keys} is {} {is}, not {} {was}, on {it}", a(&is), a(&was))
             }
-            (Kind::Old, ..) => {
-                let old = self.exported(finding).and_then(|span| old_name(span, key));
-                format!(
-                    "{it} has `{}`, the old name of {keys}",
-                    old.unwrap_or_default()
-                )
+            (Kind::Old, ..) if group.attributes.len() == 1 => {
+                let old = self.old_name(finding, key).unwrap_or_default();
+                format!("{it} has `{old}`, the old name of {keys}")
             }
+            (Kind::Old, ..) => format!("{it} has {keys} by their old names"),
             (Kind::Twice, ..) => format!("{keys} is more than once on {it}"),
             (Kind::Link, _, Some(got)) if got.links.is_empty() => format!("{it} has no link"),
             (Kind::Link, ..) => format!("{it} has other links"),
@@ -478,8 +470,10 @@ impl<'a> Teller<'a> {
             .first
             .differences
             .iter()
-            .skip(1)
-            .filter_map(|difference| self.also(group, difference))
+            .enumerate()
+            // The first one is what the sentence says, unless another attribute leads.
+            .filter(|(number, difference)| *number > 0 || missing(difference).is_some())
+            .filter_map(|(_, difference)| self.also(group, difference))
             .collect();
         for (number, text) in also.iter().enumerate() {
             let word = if number == 0 { "also" } else { "" };
@@ -518,7 +512,15 @@ impl<'a> Teller<'a> {
     fn draw_got(&self, group: &Group<'_>) -> Vec<String> {
         let comparison = self.comparison;
         let spots = &comparison.got;
-        let mut picture = Picture::new(spots, |spot| comparison.parent_of_got(spot));
+        // A span too many is left out wherever another is looked for, but shown where it is.
+        let as_it_came = group.kind == Kind::Unexpected;
+        let mut picture = Picture::new(spots, |spot| {
+            if as_it_came {
+                spots[spot].parent
+            } else {
+                comparison.parent_of_got(spot)
+            }
+        });
         if group.kind == Kind::Status {
             picture.with_status();
         }
@@ -528,6 +530,10 @@ impl<'a> Teller<'a> {
             Some(g) => {
                 picture.show(g);
                 picture.mark(g);
+                // A span too many is often one around, or inside of, the expected one.
+                if group.kind == Kind::Unexpected {
+                    picture.show_below(Some(g));
+                }
                 // Where it should have been.
                 if let Some(parent) = parent {
                     picture.show(parent);
@@ -633,12 +639,11 @@ impl<'a> Teller<'a> {
                 format!("the status is {}, not {}", got.status, expected.status)
             }
             Difference::Service => format!("the service is `{}`", got.service),
-            Difference::NoAttribute(key)
-                if group.kind == Kind::Attribute && group.attributes.contains(key) =>
-            {
-                return None;
-            }
-            Difference::NoAttribute(key) => format!("{key} is missing"),
+            Difference::NoAttribute(key) if group.attributes.contains(key) => return None,
+            Difference::NoAttribute(key) => match self.old_name(group.first, key) {
+                Some(old) => format!("{old} is the old name of {key}"),
+                None => format!("{key} is missing"),
+            },
             Difference::NotThisAttribute(key) => format!("{key} must not be there"),
             Difference::Value(key) => format!("{key} has another value"),
             Difference::Type(key) => format!("{key} has another type"),
@@ -646,6 +651,14 @@ impl<'a> Teller<'a> {
             Difference::Link => "the links are others".to_owned(),
             Difference::Event => "the events are others".to_owned(),
         })
+    }
+}
+
+/// The attribute that is missing, if it is that.
+fn missing(difference: &Difference) -> Option<&str> {
+    match difference {
+        Difference::NoAttribute(key) => Some(key),
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    causes::{About, Causes, Place},
+    causes::{self, About, Causes, Place},
     contract::{StepContract, TIER1},
     diagnosis::Diagnosis,
 };
@@ -65,6 +65,12 @@ impl Guide {
         detail: impl Into<String>,
     ) -> Diagnosis {
         let (cause, place) = self.causes.of(about);
+        // Where it is mended in this workbook's code, and how Rust says it, is of no use there.
+        let cause = if self.own_program {
+            cause
+        } else {
+            causes::in_any_language(about)
+        };
         let id = self.id(about.kind.name());
         Diagnosis {
             sentence: sentence.into(),
@@ -81,6 +87,7 @@ impl Guide {
     /// A finding that the check itself names.
     pub(crate) fn named(&self, kind: &str, sentence: impl Into<String>) -> Diagnosis {
         let (cause, place) = self.causes.of_named(kind);
+        let cause = cause.filter(|_| self.own_program);
         let id = self.id(kind);
         Diagnosis {
             sentence: sentence.into(),
@@ -99,11 +106,11 @@ impl Guide {
 
     /// Where to look, if that is known, and what to type then.
     pub(crate) fn next(&self, before: Option<Place>, place: Option<Place>) -> Option<String> {
-        let place = place?;
         let command = format!("`cargo test -p {}`", self.home.package);
         if !self.own_program {
             return Some(format!("mend it, then {command}"));
         }
+        let place = place?;
         let places = before.into_iter().chain([place]);
         let mut steps: Vec<_> = places.map(|place| self.told(place)).collect();
         steps.push(command);
@@ -123,6 +130,7 @@ impl Guide {
 
     fn hint(&self) -> Option<String> {
         self.chapter
+            .filter(|_| self.own_program)
             .map(|_| format!("`cargo workbook hint {}`", self.step))
     }
 

@@ -99,10 +99,28 @@ tells! {
         twin.parent_span_id = Some(span_id(ROOT));
         spans.push(twin);
     });
+    a_span_around_the_expected_one: spoiled(|spans| {
+        let mut twin = spans[PUBLISH].clone();
+        twin.span_id = SpanId([99; 8]);
+        spans[PUBLISH].parent_span_id = Some(twin.span_id);
+        spans.push(twin);
+    });
     the_wrong_status: spoiled(|spans| spans[TIER2_CALL].status.code = StatusCode::Ok);
     an_error_where_none_is: spoiled(|spans| fail(&mut spans[ROOT], "502"));
     an_old_attribute_name: spoiled(|spans| {
         rename(&mut spans[ROOT], key::HTTP_RESPONSE_STATUS_CODE, "http.status_code");
+    });
+    old_names_beside_none_at_all: spoiled(|spans| {
+        for (new, old) in [
+            (key::HTTP_REQUEST_METHOD, "http.method"),
+            (key::HTTP_RESPONSE_STATUS_CODE, "http.status_code"),
+            (key::URL_PATH, "http.target"),
+        ] {
+            rename(&mut spans[ROOT], new, old);
+        }
+        // In the order of names it comes first.
+        unset(&mut spans[ROOT], key::CLIENT_ADDRESS);
+        unset(&mut spans[ROOT], key::URL_SCHEME);
     });
     a_status_code_as_a_string: spoiled(|spans| {
         for number in [SAAS, TIER2_CALL] {
@@ -204,19 +222,28 @@ fn exported_after_the_deadline() {
     insta::assert_snapshot!("never", late(None).to_string());
 }
 
-#[test]
-fn two_versions_in_the_tree() {
-    let doubled = Home {
+/// A workspace with two versions of the API.
+fn two_versions() -> Home {
+    Home {
         manifest_dir: concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/two-versions/steps/step-06"
         )
         .into(),
         ..home()
-    };
-    let case = check(doubled).offline().expect("it starts nothing");
+    }
+}
+
+#[test]
+fn two_versions_in_the_tree() {
+    let case = check(two_versions()).offline().expect("it starts nothing");
     let said = text(case.expect_one_version());
     insta::assert_snapshot!(said);
+    // The workspace's Cargo.lock is none of another program's business.
+    let another = check(two_versions())
+        .of_another()
+        .expect("it starts nothing");
+    assert!(another.expect_one_version().is_ok());
     // It is the reason if nothing comes.
     let nothing = recording(Vec::new());
     assert_eq!(text(case.expect_exported(&nothing)), said);
@@ -315,6 +342,22 @@ fn the_conventions_are_asked_for_from_their_step_on() {
         spans[PROCESS].attributes.extend(attributes);
     };
     insta::assert_snapshot!("conventions_twice", at("02", again));
+}
+
+/// A program that TIER1_CMD names: nothing is said about files, TODOs and hints that it
+/// doesn't have, nor in the words of a language that may not be its own.
+#[test]
+fn another_program_is_told_what_holds_for_it() {
+    let case = check(home()).of_another().expect("it starts nothing");
+    let told = |recording: &Recording| text(case.diagnose("fast", recording).map(|_| ()));
+    insta::assert_snapshot!(told(&spoiled(|spans| {
+        set(&mut spans[ROOT], key::HTTP_RESPONSE_STATUS_CODE, "200");
+        split(spans, &[PROCESS, PROCESS_SELECT]);
+    })));
+    insta::assert_snapshot!(
+        "another_program_exports_nothing",
+        told(&recording(Vec::new()))
+    );
 }
 
 #[test]
