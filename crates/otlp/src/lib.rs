@@ -40,6 +40,6 @@ pub use snapshot::{
     Normalized, ParseError, Shown, Target,
 };
 pub use store::{Request, Snapshot, Store, TimedOut};
-pub use svg::svg;
+pub use svg::{SvgOptions, svg};
 pub use text::is_unsafe;
 pub use trace::{Node, Parent, Trace, traces};

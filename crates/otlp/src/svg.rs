@@ -68,19 +68,29 @@ const NOTE_LINES: usize = 3;
 /// How many spans the description tells.
 const TOLD: usize = 100;
 
+/// What a picture needs besides its traces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SvgOptions<'a> {
+    /// What it shows, for those who don't see it.
+    pub title: &'a str,
+    /// The services that have the first colours, so that a service has the same one in
+    /// several pictures. Others come after them, in the order in which they are met.
+    pub services: &'a [&'a str],
+}
+
 /// A picture of `traces`, one below the other, with those of `logs` that belong to
-/// them. `title` says what it shows, for those who don't see it.
+/// them.
 ///
 /// The same traces give the same text, in whichever order their spans came. It has no
 /// ids, so several can stand in one page; no blank line, so that Markdown takes all of
 /// it; and nothing in it was written by who exported the spans: names and values are
 /// text and no more.
-pub fn svg(title: &str, traces: &[Trace], logs: &[LogRecord]) -> String {
-    let mut picture = Picture::new(traces, logs);
+pub fn svg(traces: &[Trace], logs: &[LogRecord], options: SvgOptions<'_>) -> String {
+    let mut picture = Picture::new(traces, logs, options);
     for trace in traces {
         picture.trace(trace);
     }
-    picture.finish(title, traces)
+    picture.finish(options.title, traces)
 }
 
 /// A height or a place from the top: with little room, and with more.
@@ -168,9 +178,15 @@ struct Note {
 }
 
 impl<'a> Picture<'a> {
-    fn new(traces: &'a [Trace], logs: &'a [LogRecord]) -> Self {
+    fn new(traces: &'a [Trace], logs: &'a [LogRecord], options: SvgOptions<'a>) -> Self {
+        let mut all = options.services.to_vec();
+        for service in services(traces) {
+            if !all.contains(&service) {
+                all.push(service);
+            }
+        }
         Self {
-            services: services(traces),
+            services: all,
             around: Around::new(traces, logs),
             columns: Columns::of(traces),
             out: String::new(),
@@ -467,7 +483,8 @@ fn event_note(event: &Event) -> Note {
 
 fn log_note(record: &LogRecord) -> Note {
     Note {
-        time: Some(record.timestamp()),
+        // 0 is a time that isn't known.
+        time: Some(record.timestamp()).filter(|time| *time != 0),
         text: format!("{} {}", severity(record), body(record)),
         class: match record.severity_number {
             17.. => "trace-bad",

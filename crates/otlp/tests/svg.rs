@@ -3,8 +3,16 @@
 mod common;
 
 use common::{Random, linked, resource, span, span_id, trace_id, with};
-use otlp::{Event, LogRecord, Span, SpanKind, Status, StatusCode, Trace, svg, traces};
+use otlp::{Event, LogRecord, Span, SpanKind, Status, StatusCode, SvgOptions, Trace, traces};
 use roxmltree::{Document, Node};
+
+fn svg(title: &str, traces: &[Trace], logs: &[LogRecord]) -> String {
+    let options = SvgOptions {
+        title,
+        services: &[],
+    };
+    otlp::svg(traces, logs, options)
+}
 
 fn request() -> Vec<Span> {
     let mut call = with(
@@ -170,6 +178,29 @@ fn each_span_is_a_row_and_what_happened_in_it_stands_below() {
              level 2: process signups, CONSUMER of consumer-service, 60.0 ms; \
              level 1: GET, CLIENT of tier1-service, 40.0 ms, ✗ Error 500: tier2 answered 500"
         )
+    );
+}
+
+#[test]
+fn a_service_can_have_the_same_colour_in_several_pictures() {
+    let options = SvgOptions {
+        title: "",
+        services: &["elsewhere", "consumer-service"],
+    };
+    let text = otlp::svg(&traces(&request()), &[], options);
+    let picture = Document::parse(&text).expect(&text);
+    let bars: Vec<_> = of_class(&picture, "trace-bar")
+        .iter()
+        .map(|bar| bar.attribute("class").unwrap_or(""))
+        .collect();
+    assert_eq!(
+        bars,
+        [
+            "trace-bar trace-2",
+            "trace-bar trace-2",
+            "trace-bar trace-1",
+            "trace-bar trace-bad",
+        ]
     );
 }
 
