@@ -54,8 +54,9 @@ const SECOND: u32 = 30;
 const NAME_SIZE: f64 = 13.0;
 const TEXT_SIZE: f64 = 12.0;
 
-/// The smallest width that a picture is made for, and what a time takes of it.
+/// The smallest widths that the two layouts are made for, and what a time takes of them.
 const PHONE: f64 = 320.0;
+const WIDE: f64 = 600.0;
 const TIME: f64 = 62.0;
 
 /// The most that is shown of a name and of a service, in pixels.
@@ -250,7 +251,7 @@ impl<'a> Picture<'a> {
             let at = f64::from(quarter) / 4.0;
             let _ = write!(
                 grid,
-                "<rect class=\"trace-grid\" x=\"{}\" width=\"1\" height=\"{}\" style=\"--s:{};--h:{}px\"/>",
+                "<rect class=\"trace-grid trace-tall\" x=\"{}\" width=\"1\" height=\"{}\" style=\"--s:{};--h:{}px\"/>",
                 fallback_x(at),
                 height.narrow,
                 fraction(at),
@@ -392,29 +393,44 @@ impl<'a> Picture<'a> {
     fn notes(&mut self, notes: Vec<Note>, depth: usize, open: &[bool], axis: Axis) {
         let left = indent(depth) + INDENT + 2;
         let count = notes.len();
-        for (note, at) in notes.into_iter().zip(1..) {
+        for (note, number) in notes.into_iter().zip(1..) {
             let time = note.time.map(|time| since_start(time, axis, &UNICODE));
             let taken = f64::from(left) + if time.is_some() { TIME } else { 0.0 };
-            let lines = wrapped(&note.text, (PHONE - taken).max(100.0));
-            let height = LINE * u32::try_from(lines.len()).unwrap_or(1);
-            let height = if at == count { height + GAP } else { height };
+            let folded = wrapped(&note.text, (PHONE - taken).max(100.0));
+            let whole = wrapped(&note.text, (WIDE - taken).max(100.0));
+            let high = |lines: &[String]| LINE * u32::try_from(lines.len()).unwrap_or(1);
+            let mut height = Ys {
+                narrow: high(&folded),
+                wide: high(&whole),
+            };
+            if number == count {
+                height = height.plus(Ys::both(GAP));
+            }
             let mut text = through(open, height);
-            for (line, at) in lines.iter().zip(0_u32..) {
-                let _ = write!(
-                    text,
-                    "<text class=\"trace-note {}\" x=\"{left}\" y=\"{}\">{}</text>",
-                    note.class,
-                    12 + at * LINE,
-                    escaped(line),
-                );
+            let mut say = |lines: &[String], layout: &str| {
+                for (line, at) in lines.iter().zip(0_u32..) {
+                    let _ = write!(
+                        text,
+                        "<text class=\"{layout}{}\" x=\"{left}\" y=\"{}\">{}</text>",
+                        note.class,
+                        12 + at * LINE,
+                        escaped(line),
+                    );
+                }
+            };
+            if folded == whole {
+                say(&folded, "");
+            } else {
+                say(&folded, "trace-folded ");
+                say(&whole, "trace-whole ");
             }
             if let Some(time) = time {
                 let _ = write!(
                     text,
-                    "<text class=\"trace-note trace-at trace-dim\" x=\"100%\" y=\"12\">{time}</text>"
+                    "<text class=\"trace-at trace-dim\" x=\"100%\" y=\"12\">{time}</text>"
                 );
             }
-            self.place(&text, Ys::both(height));
+            self.place(&text, height);
         }
     }
 
@@ -541,13 +557,15 @@ fn guides(depth: usize, open: &[bool], has_children: bool) -> String {
 }
 
 /// The lines that pass what stands below a row.
-fn through(open: &[bool], height: u32) -> String {
+fn through(open: &[bool], height: Ys) -> String {
     let mut out = String::new();
     for level in (0..open.len().min(MAX_INDENT)).filter(|level| open[*level]) {
         let _ = write!(
             out,
-            "<rect class=\"trace-guide\" x=\"{}\" width=\"1\" height=\"{height}\"/>",
-            indent(level) + 4
+            "<rect class=\"trace-guide trace-tall\" x=\"{}\" width=\"1\" height=\"{}\" style=\"--h:{}px\"/>",
+            indent(level) + 4,
+            height.narrow,
+            height.wide,
         );
     }
     out
@@ -690,12 +708,13 @@ const STYLE: &str = "\
 .trace .trace-warn{fill:var(--trace-warn,#8a5300)}
 .trace .trace-kind{letter-spacing:.02em}
 .trace .trace-time,.trace .trace-at{text-anchor:end;font-variant-numeric:tabular-nums}
+.trace .trace-whole{display:none}
 .trace .trace-grid{fill:var(--trace-grid,#e4e8ec);x:calc(var(--b) + var(--w)*var(--s))}
 .trace .trace-guide{fill:var(--trace-guide,#b1bac4)}
 .trace .trace-axis{transform:translateX(calc(var(--b) + var(--w)*var(--s) - 50% - 50%*var(--s)))}
 .trace .trace-bar{x:calc(var(--b) + var(--w)*var(--s));width:max(2px,calc(var(--w)*var(--d)))}
 .trace .trace-event{fill:var(--trace-text,#1f2328);stroke:var(--trace-back,#fff);x:calc(var(--b) + var(--w)*var(--s) - 3.5px);transform-box:fill-box;transform-origin:center;transform:rotate(45deg)}
-.trace .trace-link{fill:var(--trace-back,#fff);stroke:var(--trace-text,#1f2328);stroke-width:1.5px;cx:calc(var(--b) + var(--w)*var(--s))}
+.trace .trace-link{fill:var(--trace-back,#fff);stroke:var(--trace-text,#1f2328);stroke-width:1.5px;cx:calc(var(--b) + var(--w)*var(--s) - 5px)}
 .trace .trace-0{fill:var(--trace-0,#2563c9)}
 .trace .trace-1{fill:var(--trace-1,#8a3fd1)}
 .trace .trace-2{fill:var(--trace-2,#0b7d72)}
@@ -716,7 +735,9 @@ fn style() -> String {
         format!(
             "{root}{{height:var(--high);--b:var(--bars);--r:66px}}\
              {root} .trace-row{{transform:translateY(var(--y))}}\
-             {root} .trace-grid{{height:var(--h)}}\
+             {root} .trace-tall{{height:var(--h)}}\
+             {root} .trace-folded{{display:none}}\
+             {root} .trace-whole{{display:inline}}\
              {root} .trace-through{{height:{row}px}}\
              {root} .trace-below{{height:{below}px}}\
              {root} .trace-service{{transform:translate(var(--service),{BASE}px)}}\

@@ -205,6 +205,20 @@ fn a_service_can_have_the_same_colour_in_several_pictures() {
 }
 
 #[test]
+fn a_long_line_is_folded_where_there_is_little_room() {
+    let long = "telling how well we do at signing members up";
+    let text = svg("", &traces(&request()), &[record(12, 9, long)]);
+    let picture = Document::parse(&text).expect(&text);
+    let lines = |class| -> Vec<&str> {
+        let nodes = of_class(&picture, class);
+        nodes.iter().filter_map(|it| it.text()).collect()
+    };
+    assert_eq!(lines("trace-whole"), [format!("INFO {long}")]);
+    assert_eq!(lines("trace-folded").join(" "), format!("INFO {long}"));
+    assert!(lines("trace-folded").len() > 1);
+}
+
+#[test]
 fn several_traces_have_an_axis_each() {
     let spans = [
         span((1, 1, 0), "a", SpanKind::Server, "s", (0, 10)),
