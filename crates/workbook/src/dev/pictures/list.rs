@@ -320,12 +320,6 @@ pub const PICTURES: &[Picture] = &[
             "hang_up",
         )
     },
-    picture(
-        "12-fast",
-        "GET /fast in step 12: one trace through tier1's functions, consumer and tier2",
-        12,
-        "fast",
-    ),
     Picture {
         logs: Logs::Records,
         scene: Scene::HungUp(PATIENCE),
