@@ -715,9 +715,9 @@ const STYLE: &str = "\
 .trace .trace-bar{x:calc(var(--b) + var(--w)*var(--s));width:max(2px,calc(var(--w)*var(--d)))}
 .trace .trace-event{fill:var(--trace-text,#1f2328);stroke:var(--trace-back,#fff);x:calc(var(--b) + var(--w)*var(--s) - 3.5px);transform-box:fill-box;transform-origin:center;transform:rotate(45deg)}
 .trace .trace-link{fill:var(--trace-back,#fff);stroke:var(--trace-text,#1f2328);stroke-width:1.5px;cx:calc(var(--b) + var(--w)*var(--s) - 5px)}
-.trace .trace-0{fill:var(--trace-0,#2563c9)}
+.trace .trace-0{fill:var(--trace-0,#0b7d72)}
 .trace .trace-1{fill:var(--trace-1,#8a3fd1)}
-.trace .trace-2{fill:var(--trace-2,#0b7d72)}
+.trace .trace-2{fill:var(--trace-2,#2563c9)}
 .trace .trace-3{fill:var(--trace-3,#9a6100)}
 .trace .trace-4{fill:var(--trace-4,#b0307f)}
 .trace .trace-5{fill:var(--trace-5,#5a6b1f)}
@@ -726,7 +726,7 @@ const STYLE: &str = "\
 /// The same for a file by itself.
 const ALONE: &str = "\
 :root.trace{background:#fff;max-width:960px;box-sizing:content-box;padding:12px;width:calc(100% - 24px)}
-@media (prefers-color-scheme:dark){:root.trace{background:#0d1117;--trace-back:#0d1117;--trace-text:#e6edf3;--trace-dim:#9aa4af;--trace-bad:#ff8e86;--trace-warn:#e3b341;--trace-grid:#22282f;--trace-guide:#4a525c;--trace-0:#6ea8ff;--trace-1:#c79bff;--trace-2:#3fc9b0;--trace-3:#e0a84a;--trace-4:#f08bc4;--trace-5:#b5c95a}}
+@media (prefers-color-scheme:dark){:root.trace{background:#0d1117;--trace-back:#0d1117;--trace-text:#e6edf3;--trace-dim:#9aa4af;--trace-bad:#ff8e86;--trace-warn:#e3b341;--trace-grid:#22282f;--trace-guide:#4a525c;--trace-0:#3fc9b0;--trace-1:#c79bff;--trace-2:#6ea8ff;--trace-3:#e0a84a;--trace-4:#f08bc4;--trace-5:#b5c95a}}
 ";
 
 /// All of it: where there is room, a span is one line.
