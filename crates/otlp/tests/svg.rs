@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::HashSet;
+
 use common::{Random, linked, resource, span, span_id, trace_id, with};
 use otlp::{Event, LogRecord, Span, SpanKind, Status, StatusCode, SvgOptions, Trace, traces};
 use roxmltree::{Document, Node};
@@ -37,11 +39,14 @@ fn request() -> Vec<Span> {
         "tier1-service",
         (100, 200),
     );
-    root.events.push(Event {
-        time_unix_nanos: 125_000_000,
-        name: "app.delayed".to_owned(),
-        attributes: Vec::new(),
-    });
+    // In no order, as a service may record them.
+    for (at, name) in [(135, "app.resumed"), (125, "app.delayed")] {
+        root.events.push(Event {
+            time_unix_nanos: at * 1_000_000,
+            name: name.to_owned(),
+            attributes: Vec::new(),
+        });
+    }
     vec![
         root,
         span(
@@ -136,6 +141,7 @@ fn each_span_is_a_row_and_what_happened_in_it_stands_below() {
             "GET /error | tier1-service | SERVER | 100 ms",
             "◆ app.delayed | +25.0 ms",
             "INFO message queued | +30.0 ms",
+            "◆ app.resumed | +35.0 ms",
             "publish signups | tier1-service | PRODUCER | 40.0 ms",
             "process signups | consumer-service | CONSUMER | 60.0 ms",
             "○ link → parent",
@@ -165,7 +171,7 @@ fn each_span_is_a_row_and_what_happened_in_it_stands_below() {
             (0.6, 0.4, "trace-bar trace-bad"),
         ]
     );
-    assert_eq!(of_class(&picture, "trace-event").len(), 1);
+    assert_eq!(of_class(&picture, "trace-event").len(), 2);
     assert_eq!(of_class(&picture, "trace-link").len(), 1);
     let root = picture.root_element();
     let child = |tag| root.children().find(|it| it.has_tag_name(name(tag)));
@@ -286,6 +292,11 @@ fn odd_traces_make_pictures_like_any_other() {
             "{}",
             told()
         );
+        let bases: HashSet<String> = of_class(&picture, "trace-name")
+            .iter()
+            .filter_map(|name| Some(name.parent()?.attribute("transform")?.to_owned()))
+            .collect();
+        assert_eq!(bases.len(), spans.len(), "{}", told());
         let root = picture.root_element();
         let height: f64 = root
             .attribute("height")
