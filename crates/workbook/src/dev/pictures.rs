@@ -64,7 +64,7 @@ impl Pictures {
         for picture in chosen {
             let recorded = record::record(picture, &programs)?;
             write(workspace, picture, &recorded, true)?;
-            problems.extend(fits(workspace, picture, &recorded));
+            problems.extend(fits(workspace, picture, &recorded, JUST_RECORDED));
         }
         Ok(tell(&problems))
     }
@@ -185,7 +185,7 @@ fn check(workspace: &Workspace) -> Vec<String> {
             Err(problem) => problems.push(problem),
             Ok(recorded) => {
                 problems.extend(is_drawn(workspace, picture, &recorded));
-                problems.extend(fits(workspace, picture, &recorded));
+                problems.extend(fits(workspace, picture, &recorded, &anew(picture)));
             }
         }
     }
@@ -221,8 +221,16 @@ fn is_drawn(workspace: &Workspace, picture: &Picture, recorded: &Recorded) -> Op
     })
 }
 
-/// Whether the recording is what the step's snapshot tells.
-fn fits(workspace: &Workspace, picture: &Picture, recorded: &Recorded) -> Option<String> {
+/// What mends a recording that was made just now and doesn't fit.
+const JUST_RECORDED: &str = "mend the solution, or accept its snapshot";
+
+/// Whether the recording is what the step's snapshot tells. `mend` says what to do if not.
+fn fits(
+    workspace: &Workspace,
+    picture: &Picture,
+    recorded: &Recorded,
+    mend: &str,
+) -> Option<String> {
     let told = workspace.tell(&recording(workspace, picture.name));
     let (step, name) = picture.snapshot;
     let path = workspace
@@ -236,17 +244,12 @@ fn fits(workspace: &Workspace, picture: &Picture, recorded: &Recorded) -> Option
     let came = normalised(picture, recorded);
     if let Some((expected, came)) = first_difference(&expected, &came) {
         return Some(format!(
-            "{told} does not fit {}: recorded is {came}, expected {expected}; {}",
+            "{told} does not fit {}: recorded is {came}, expected {expected}; {mend}",
             workspace.tell(&path),
-            anew(picture)
         ));
     }
-    (picture.logs != Logs::None && recorded.logs.is_empty()).then(|| {
-        format!(
-            "{told} has no log records, and the picture shows them; {}",
-            anew(picture)
-        )
-    })
+    (picture.logs != Logs::None && recorded.logs.is_empty())
+        .then(|| format!("{told} has no log records, and the picture shows them; {mend}"))
 }
 
 /// A recording as a snapshot has it.
