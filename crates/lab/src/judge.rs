@@ -38,12 +38,18 @@ pub fn judge(workspace: &Path, step: u8, role: Role, name: &str, recording: &Rec
 
 /// The snapshot of that name.
 pub(crate) fn expected(guide: &Guide, name: &str) -> Result<Expected, Failure> {
-    let path = guide.snapshot_path(name);
+    Ok(snapshot(&guide.snapshot_path(name))?)
+}
+
+/// What the snapshot in this file expects.
+///
+/// # Errors
+/// If there is no such file, or it holds no snapshot.
+pub fn snapshot(path: &Path) -> Result<Expected, LabError> {
     let unreadable =
         |reason: String| LabError::part("the snapshot", format!("{}: {reason}", path.display()));
-    let text = std::fs::read_to_string(&path).map_err(|error| unreadable(error.to_string()))?;
-    let expected = Expected::parse(contents(&text));
-    Ok(expected.map_err(|error| unreadable(error.to_string()))?)
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    Expected::parse(contents(&text)).map_err(|error| unreadable(error.to_string()))
 }
 
 /// What follows the header of a `.snap` file.

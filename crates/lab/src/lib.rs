@@ -42,7 +42,7 @@ pub use error::LabError;
 pub use forwarder::{Fault, Forwarder, Refusing};
 #[doc(hidden)]
 pub use guide::Home;
-pub use judge::judge;
+pub use judge::{judge, snapshot};
 pub use lab::{Lab, LabConfig, Part, Recording, Response, Role};
 pub use lines::{LineIds, LogLine};
 pub use records::Exception;

@@ -8,7 +8,7 @@
 //! 2. [`traces`] makes trees out of the stored [`Span`]s;
 //! 3. [`Rules::normalize`] redacts what changes between runs and sorts the
 //!    rest, [`Normalized`] writes and reads the result as text;
-//! 4. [`tree`] and [`waterfall`] show traces to a person.
+//! 4. [`tree`], [`waterfall`] and [`svg()`] show traces to a person.
 //!
 //! Nothing here panics on what comes over the wire.
 
@@ -18,9 +18,11 @@ mod json;
 pub mod model;
 pub mod normalize;
 pub mod receiver;
+pub mod recorded;
 pub mod render;
 pub mod snapshot;
 pub mod store;
+pub mod svg;
 mod text;
 pub mod trace;
 
@@ -31,11 +33,13 @@ pub use model::{
 };
 pub use normalize::{Contract, ExtraAttribute, Extras, Internal, Keep, Order, Rules};
 pub use receiver::{Behaviour, Receiver};
+pub use recorded::Recorded;
 pub use render::{WaterfallOptions, tree, waterfall};
 pub use snapshot::{
     Expected, NormalAttribute, NormalEvent, NormalLink, NormalParent, NormalSpan, NormalTrace,
     Normalized, ParseError, Shown, Target,
 };
 pub use store::{Request, Snapshot, Store, TimedOut};
+pub use svg::{SvgOptions, svg};
 pub use text::is_unsafe;
 pub use trace::{Node, Parent, Trace, traces};

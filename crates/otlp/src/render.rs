@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use opentelemetry_semantic_conventions::attribute::ERROR_TYPE;
 
-use crate::model::{LogRecord, Span, SpanId, StatusCode, TraceId, Value};
+use crate::model::{Link, LogRecord, Span, SpanId, StatusCode, TraceId, Value};
 use crate::text::{fit, plain, truncate, width};
 use crate::trace::{Node, Parent, Trace};
 
@@ -35,22 +35,22 @@ impl Default for WaterfallOptions {
 }
 
 /// The characters that lines are drawn with.
-struct Glyphs {
+pub(crate) struct Glyphs {
     branch: &'static str,
     last: &'static str,
     pipe: &'static str,
     blank: &'static str,
     rule: &'static str,
-    ellipsis: &'static str,
-    dot: &'static str,
-    failed: &'static str,
-    event: &'static str,
+    pub(crate) ellipsis: &'static str,
+    pub(crate) dot: &'static str,
+    pub(crate) failed: &'static str,
+    pub(crate) event: &'static str,
     arrow: &'static str,
     micro: &'static str,
     blocks: bool,
 }
 
-const UNICODE: Glyphs = Glyphs {
+pub(crate) const UNICODE: Glyphs = Glyphs {
     branch: "├─ ",
     last: "└─ ",
     pipe: "│  ",
@@ -138,12 +138,12 @@ pub fn waterfall(traces: &[Trace], logs: &[LogRecord], options: &WaterfallOption
 }
 
 /// The first eight digits: enough to tell traces apart, and to search by.
-fn short(id: TraceId, glyphs: &Glyphs) -> String {
+pub(crate) fn short(id: TraceId, glyphs: &Glyphs) -> String {
     let digits = id.to_string();
     format!("{}{}", &digits[..8], glyphs.ellipsis)
 }
 
-fn parent_note(parent: Parent) -> Option<&'static str> {
+pub(crate) fn parent_note(parent: Parent) -> Option<&'static str> {
     match parent {
         Parent::None | Parent::Here => None,
         Parent::Missing(_) => Some("parent not received"),
@@ -209,7 +209,7 @@ fn lines<'a>(trace: &'a Trace, glyphs: &Glyphs) -> Vec<Line<'a>> {
 }
 
 /// How many links, events and log records are shown below a span, together.
-const MAX_NOTES: usize = 20;
+pub(crate) const MAX_NOTES: usize = 20;
 
 struct Columns {
     name: usize,
@@ -224,13 +224,13 @@ struct Columns {
 
 /// The first and last moment of a trace, in nanoseconds since the Unix epoch.
 #[derive(Clone, Copy)]
-struct Axis {
-    start: u64,
+pub(crate) struct Axis {
+    pub(crate) start: u64,
     end: u64,
 }
 
 impl Axis {
-    fn of(trace: &Trace) -> Self {
+    pub(crate) fn of(trace: &Trace) -> Self {
         let mut axis = Axis {
             start: u64::MAX,
             end: 0,
@@ -242,12 +242,12 @@ impl Axis {
         axis
     }
 
-    fn length(self) -> u64 {
+    pub(crate) fn length(self) -> u64 {
         self.end.saturating_sub(self.start)
     }
 
     /// Where `time` is: 0 at the start, 1 at the end.
-    fn position(self, time: u64) -> f64 {
+    pub(crate) fn position(self, time: u64) -> f64 {
         if self.length() == 0 {
             return 0.0;
         }
@@ -263,27 +263,62 @@ struct Note {
     style: &'static str,
 }
 
+/// How much is in a trace, in words.
+pub(crate) struct Counts {
+    pub(crate) spans: String,
+    pub(crate) services: String,
+    /// `None` if there is none.
+    pub(crate) errors: Option<String>,
+}
+
+impl Counts {
+    pub(crate) fn of(trace: &Trace) -> Self {
+        let plural = |count: usize, what: &str| {
+            format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+        };
+        let services: HashSet<&str> = trace.spans().map(Span::service).collect();
+        let errors = trace.spans().filter(|span| is_error(span)).count();
+        Self {
+            spans: plural(trace.spans().count(), "span"),
+            services: plural(services.len(), "service"),
+            errors: (errors > 0).then(|| plural(errors, "error")),
+        }
+    }
+}
+
 struct Waterfall<'a> {
     glyphs: &'static Glyphs,
     color: bool,
     width: usize,
     columns: Columns,
     services: Vec<&'a str>,
-    /// By trace and, if the record names one, span.
-    logs: HashMap<(TraceId, Option<SpanId>), Vec<&'a LogRecord>>,
-    names: HashMap<(TraceId, SpanId), &'a Span>,
+    around: Around<'a>,
 }
 
-impl<'a> Waterfall<'a> {
-    fn new(traces: &'a [Trace], logs: &'a [LogRecord], options: &WaterfallOptions) -> Self {
-        let glyphs = if options.unicode { &UNICODE } else { &ASCII };
-        let mut services = Vec::new();
-        let mut names = HashMap::new();
+/// Each service once, in the order in which they are met.
+pub(crate) fn services(traces: &[Trace]) -> Vec<&str> {
+    let mut services = Vec::new();
+    for span in traces.iter().flat_map(Trace::spans) {
+        if !services.contains(&span.service()) {
+            services.push(span.service());
+        }
+    }
+    services
+}
+
+/// What is told of a span besides itself: the log records that were written in it, and
+/// the spans that its links point to.
+pub(crate) struct Around<'a> {
+    /// By trace and, if the record names one that is here, span.
+    logs: HashMap<(TraceId, Option<SpanId>), Vec<&'a LogRecord>>,
+    spans: HashMap<(TraceId, SpanId), &'a Span>,
+}
+
+impl<'a> Around<'a> {
+    pub(crate) fn new(traces: &'a [Trace], logs: &'a [LogRecord]) -> Self {
+        let mut spans = HashMap::new();
         for span in traces.iter().flat_map(Trace::spans) {
-            if !services.contains(&span.service()) {
-                services.push(span.service());
-            }
-            names.entry((span.trace_id, span.span_id)).or_insert(span);
+            spans.entry((span.trace_id, span.span_id)).or_insert(span);
         }
         let mut by_span: HashMap<(TraceId, Option<SpanId>), Vec<&LogRecord>> = HashMap::new();
         for record in logs {
@@ -291,19 +326,52 @@ impl<'a> Waterfall<'a> {
                 // A record of a span that is not here belongs to the trace.
                 let span_id = record
                     .span_id
-                    .filter(|span_id| names.contains_key(&(trace_id, *span_id)));
+                    .filter(|span_id| spans.contains_key(&(trace_id, *span_id)));
                 by_span.entry((trace_id, span_id)).or_default().push(record);
             }
         }
+        Self {
+            logs: by_span,
+            spans,
+        }
+    }
+
+    /// The records that were written in this span, or in none that is here. The second
+    /// time there are none: of spans with the same id, the first has them.
+    pub(crate) fn records(&mut self, trace: TraceId, span: Option<SpanId>) -> Vec<&'a LogRecord> {
+        self.logs.remove(&(trace, span)).unwrap_or_default()
+    }
+
+    /// `link → parent`, or what else it points to.
+    pub(crate) fn link(&self, span: &Span, link: &Link, glyphs: &Glyphs) -> String {
+        let target = if link.trace_id == span.trace_id && span.parent_span_id == Some(link.span_id)
+        {
+            "parent".to_owned()
+        } else if let Some(target) = self.spans.get(&(link.trace_id, link.span_id)) {
+            let name = plain(&target.name);
+            if link.trace_id == span.trace_id {
+                name
+            } else {
+                format!("{name}, trace {}", short(link.trace_id, glyphs))
+            }
+        } else {
+            format!("trace {}, not here", short(link.trace_id, glyphs))
+        };
+        format!("link {} {target}", glyphs.arrow)
+    }
+}
+
+impl<'a> Waterfall<'a> {
+    fn new(traces: &'a [Trace], logs: &'a [LogRecord], options: &WaterfallOptions) -> Self {
+        let glyphs = if options.unicode { &UNICODE } else { &ASCII };
         let width = options.width.max(24);
         Self {
             glyphs,
             color: options.color,
             width,
             columns: columns(traces, width, glyphs),
-            services,
-            logs: by_span,
-            names,
+            services: services(traces),
+            around: Around::new(traces, logs),
         }
     }
 
@@ -319,7 +387,8 @@ impl<'a> Waterfall<'a> {
                 self.row(&mut out, &line, axis);
                 self.notes(&mut out, &line, axis);
             }
-            if let Some(records) = self.logs.remove(&(trace.trace_id, None)) {
+            let records = self.around.records(trace.trace_id, None);
+            if !records.is_empty() {
                 self.push(
                     &mut out,
                     "",
@@ -355,20 +424,11 @@ impl<'a> Waterfall<'a> {
 
     fn header(&self, out: &mut String, trace: &Trace, axis: Axis) {
         let glyphs = self.glyphs;
-        let spans = trace.spans().count();
-        let errors = trace.spans().filter(|span| is_error(span)).count();
-        let services: HashSet<&str> = trace.spans().map(Span::service).collect();
-        let plural = |count: usize, what: &str| {
-            format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-        };
         let total = duration(axis.length(), glyphs);
-        let mut parts = vec![
-            plural(spans, "span"),
-            plural(services.len(), "service"),
-            total.clone(),
-        ];
-        if errors > 0 {
-            parts.push(format!("{} {}", glyphs.failed, plural(errors, "error")));
+        let counts = Counts::of(trace);
+        let mut parts = vec![counts.spans, counts.services, total.clone()];
+        if let Some(errors) = counts.errors {
+            parts.push(format!("{} {errors}", glyphs.failed));
         }
         let id = short(trace.trace_id, glyphs);
         let mut text = format!("trace {id}  {}", parts.join(glyphs.dot));
@@ -441,36 +501,14 @@ impl<'a> Waterfall<'a> {
         if let Some(note) = parent_note(line.node.parent) {
             self.push(out, &line.below, note, sgr::DIM);
         }
-        if is_error(span) {
-            let mut text = format!("{} Error", glyphs.failed);
-            match span.attribute(ERROR_TYPE) {
-                Some(Value::Str(kind)) => text.push_str(&format!(" {}", plain(kind))),
-                Some(other) => text.push_str(&format!(" {other}")),
-                None => {}
-            }
-            if !span.status.description.is_empty() {
-                text.push_str(&format!(": {}", plain(&span.status.description)));
-            }
+        if let Some(text) = error_note(span, glyphs) {
             self.push(out, &line.below, &text, sgr::RED);
         }
         let mut notes: Vec<Note> = Vec::new();
         for link in &span.links {
-            let target =
-                if link.trace_id == span.trace_id && span.parent_span_id == Some(link.span_id) {
-                    "parent".to_owned()
-                } else if let Some(target) = self.names.get(&(link.trace_id, link.span_id)) {
-                    let name = plain(&target.name);
-                    if link.trace_id == span.trace_id {
-                        name
-                    } else {
-                        format!("{name}, trace {}", short(link.trace_id, glyphs))
-                    }
-                } else {
-                    format!("trace {}, not here", short(link.trace_id, glyphs))
-                };
             notes.push(Note {
                 time: 0,
-                text: format!("link {} {target}", glyphs.arrow),
+                text: self.around.link(span, link, glyphs),
                 style: sgr::DIM,
             });
         }
@@ -486,8 +524,7 @@ impl<'a> Waterfall<'a> {
                 style: sgr::DIM,
             });
         }
-        let records = self.logs.remove(&(span.trace_id, Some(span.span_id)));
-        for record in records.unwrap_or_default() {
+        for record in self.around.records(span.trace_id, Some(span.span_id)) {
             notes.push(self.log_note(record, axis));
         }
         self.note_lines(out, &line.below, notes);
@@ -495,11 +532,7 @@ impl<'a> Waterfall<'a> {
 
     fn log_note(&self, record: &LogRecord, axis: Axis) -> Note {
         let severity = severity(record);
-        let text = match &record.body {
-            Value::Str(text) => plain(text),
-            Value::Empty => plain(&record.event_name),
-            other => other.to_string(),
-        };
+        let text = body(record);
         Note {
             time: record.timestamp(),
             text: format!(
@@ -527,8 +560,25 @@ impl<'a> Waterfall<'a> {
     }
 }
 
-fn is_error(span: &Span) -> bool {
+pub(crate) fn is_error(span: &Span) -> bool {
     span.status.code == StatusCode::Error
+}
+
+/// What is said of a span that failed: `✗ Error 500: tier2 answered 500`.
+pub(crate) fn error_note(span: &Span, glyphs: &Glyphs) -> Option<String> {
+    if !is_error(span) {
+        return None;
+    }
+    let mut text = format!("{} Error", glyphs.failed);
+    match span.attribute(ERROR_TYPE) {
+        Some(Value::Str(kind)) => text.push_str(&format!(" {}", plain(kind))),
+        Some(other) => text.push_str(&format!(" {other}")),
+        None => {}
+    }
+    if !span.status.description.is_empty() {
+        text.push_str(&format!(": {}", plain(&span.status.description)));
+    }
+    Some(text)
 }
 
 /// A span's name, marked if it failed.
@@ -541,9 +591,18 @@ fn label(span: &Span, glyphs: &Glyphs) -> String {
     }
 }
 
+/// What a record says, in one line.
+pub(crate) fn body(record: &LogRecord) -> String {
+    match &record.body {
+        Value::Str(text) => plain(text),
+        Value::Empty => plain(&record.event_name),
+        other => other.to_string(),
+    }
+}
+
 /// The text of a record's severity, or the name of its number's range (Logs
 /// data model, "Displaying Severity").
-fn severity(record: &LogRecord) -> String {
+pub(crate) fn severity(record: &LogRecord) -> String {
     if !record.severity_text.is_empty() {
         return plain(&record.severity_text);
     }
@@ -593,7 +652,7 @@ fn columns(traces: &[Trace], total: usize, glyphs: &Glyphs) -> Columns {
 }
 
 /// A duration with three digits and a unit, as people say it.
-fn duration(nanos: u64, glyphs: &Glyphs) -> String {
+pub(crate) fn duration(nanos: u64, glyphs: &Glyphs) -> String {
     let seconds = nanos as f64 / 1e9;
     if nanos < 1000 {
         return format!("{nanos} ns");
@@ -624,13 +683,18 @@ fn duration(nanos: u64, glyphs: &Glyphs) -> String {
     }
 }
 
-/// The time since the start of the trace, in a column of its own.
-fn offset(time: u64, axis: Axis, glyphs: &Glyphs) -> String {
-    let text = if time >= axis.start {
+/// The time since the start of the trace: `+1.54 s`.
+pub(crate) fn since_start(time: u64, axis: Axis, glyphs: &Glyphs) -> String {
+    if time >= axis.start {
         format!("+{}", duration(time - axis.start, glyphs))
     } else {
         format!("-{}", duration(axis.start - time, glyphs))
-    };
+    }
+}
+
+/// The same in a column of its own.
+fn offset(time: u64, axis: Axis, glyphs: &Glyphs) -> String {
+    let text = since_start(time, axis, glyphs);
     let pad = 8_usize.saturating_sub(width(&text));
     format!("{:pad$}{text}", "")
 }

@@ -99,7 +99,7 @@ pub(crate) fn unquote(input: &str) -> Result<(String, &str), String> {
 /// How many terminal columns `c` takes: 0, 1 or 2. An approximation by ranges
 /// (Unicode Standard Annex 11 has the whole truth); being wrong costs
 /// alignment and nothing else.
-fn char_width(c: char) -> usize {
+pub(crate) fn char_width(c: char) -> usize {
     match u32::from(c) {
         0x0300..=0x036f
         | 0x0483..=0x0489
@@ -157,6 +157,24 @@ pub(crate) fn truncate(text: &str, columns: usize, ellipsis: &str) -> String {
         out.push(c);
     }
     out.push_str(ellipsis);
+    out
+}
+
+/// `text` cut to at most `room`, as `width` measures it, ending in `…` if anything was cut.
+pub(crate) fn fit_width(text: &str, width: impl Fn(char) -> f64, room: f64) -> String {
+    let whole: f64 = text.chars().map(&width).sum();
+    if whole <= room {
+        return text.to_owned();
+    }
+    let mut left = room - width('…');
+    let mut out: String = text
+        .chars()
+        .take_while(|c| {
+            left -= width(*c);
+            left >= 0.0
+        })
+        .collect();
+    out.push('…');
     out
 }
 

@@ -24,34 +24,41 @@ pub fn build_release(step: &Step) -> Result<PathBuf, Error> {
     build_as(step, &["--release"])
 }
 
+/// Builds `steps` at once and answers where their programs are, in the same order.
+pub fn build_all(steps: &[Step]) -> Result<Vec<PathBuf>, Error> {
+    build_packages(steps, &[])
+}
+
 fn build_as(step: &Step, profile: &[&str]) -> Result<PathBuf, Error> {
-    let package = step.package()?;
+    let programs = build_packages(std::slice::from_ref(step), profile)?;
+    let program = programs.into_iter().next();
+    program.ok_or_else(|| Error::NoProgram(step.to_string()))
+}
+
+fn build_packages(steps: &[Step], profile: &[&str]) -> Result<Vec<PathBuf>, Error> {
+    let packages: Vec<String> = steps.iter().map(Step::package).collect::<Result<_, _>>()?;
     let mut command = cargo();
     command
         .current_dir(workspace())
         // Together with this command's own package: cargo unifies the features of
         // what it builds together, and the step alone would have its dependencies
         // built once more.
-        .args([
-            "build",
-            "--package",
-            "workbook",
-            "--package",
-            &package,
-            "--bins",
-        ])
+        .args(["build", "--package", "workbook", "--bins"])
+        .args(packages.iter().flat_map(|name| ["--package", name]))
         .args(["--message-format", "json-render-diagnostics"])
         .args(profile)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
     let output = command.output().map_err(Error::NoCargo)?;
     if !output.status.success() {
-        return Err(Error::DoesNotCompile(package));
+        return Err(Error::DoesNotCompile(packages.join(", ")));
     }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .find_map(|line| executable(line, &package))
-        .ok_or(Error::NoProgram(package))
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let program = |package: String| {
+        let found = messages.lines().find_map(|line| executable(line, &package));
+        found.ok_or(Error::NoProgram(package))
+    };
+    packages.into_iter().map(program).collect()
 }
 
 /// The cargo that runs this command.

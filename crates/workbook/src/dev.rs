@@ -3,6 +3,7 @@
 mod breaks;
 mod check;
 mod cost;
+mod pictures;
 mod programs;
 mod scratch;
 mod sources;
@@ -45,6 +46,9 @@ enum Command {
     /// What the patches in crates/workbook/breaks/step-NN make of the solution is
     /// refused by its check with the ids that they name, or accepted if they say so.
     ///
+    /// The book's pictures are what was recorded, and that is what the snapshots tell
+    /// (see `cargo workbook dev pictures --help`).
+    ///
     /// 0: all is well. 1: something isn't. 2: it could not be found out.
     #[command(verbatim_doc_comment)]
     Check {
@@ -53,6 +57,7 @@ enum Command {
         steps: Vec<Step>,
     },
     Cost(cost::Cost),
+    Pictures(pictures::Pictures),
 }
 
 impl Dev {
@@ -66,6 +71,7 @@ impl Dev {
                 check::check(&workspace, &steps)
             }
             Command::Cost(cost) => cost.run(),
+            Command::Pictures(pictures) => pictures.run(&workspace),
         }
     }
 }

@@ -206,6 +206,8 @@ enum Error {
     NotAnswered(u16),
     #[error("a request could not be made: {0}")]
     Load(String),
+    #[error("there is no picture {0:?}; there are {1}")]
+    NoPicture(String, String),
     #[error("it did not end within {0:?}")]
     TooLong(std::time::Duration),
     #[error("{error}; the step is half reset, all that it was is kept in {kept}")]

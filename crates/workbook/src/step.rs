@@ -41,6 +41,14 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    /// The finished code of this step.
+    pub fn solution(number: u8) -> Self {
+        Self {
+            solution: true,
+            number,
+        }
+    }
+
     /// Its number.
     pub fn number(&self) -> u8 {
         self.number

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use super::{
-    breaks,
+    breaks, pictures,
     programs::{self, Package},
     sources,
     verdict::Problem,
@@ -40,6 +40,10 @@ pub fn check(workspace: &Workspace, steps: &[u8]) -> Result<ExitCode, Error> {
             say(&format!("✗ {}", problem.text));
             all.push(problem);
         }
+    }
+    if pictures::is_there(workspace) {
+        let problems = pictures::check_and_tell(workspace).into_iter();
+        all.extend(problems.map(Problem::code));
     }
     Ok(if all.is_empty() {
         ExitCode::SUCCESS
