@@ -207,7 +207,7 @@ impl Cost {
     fn table(&self, subjects: &[Subject]) -> String {
         let mut text = format!(
             "\n{} requests a round, {} at a time, median of {} rounds, {} {}, {} cores\n\n\
-             | | µs a request | middle half | more than the first | spans | log records | lost |\n\
+             | solution | µs a request | middle half | more than the first | spans | log records | lost |\n\
              |---|---|---|---|---|---|---|\n",
             self.requests,
             self.connections,
@@ -221,8 +221,8 @@ impl Cost {
             let cost = median(&subject.costs);
             let (low, high) = middle_half(&subject.costs);
             text.push_str(&format!(
-                "| {} | {cost:.0} | {low:.0} to {high:.0} | {:+.0} | {} | {} | {} |\n",
-                subject.step,
+                "| {:02} | {cost:.0} | {low:.0} to {high:.0} | {:+.0} | {} | {} | {} |\n",
+                subject.step.number(),
                 cost - first,
                 subject.each.spans,
                 subject.each.records,
