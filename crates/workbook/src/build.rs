@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -16,30 +16,33 @@ use crate::{
 
 /// Builds `step` and answers where its program is.
 pub fn build(step: &Step) -> Result<PathBuf, Error> {
-    build_as(step, &[])
+    step.package()?;
+    build_in(&workspace(), step)
+}
+
+/// The same in the workspace at `root`, where there must be such a step.
+pub fn build_in(root: &Path, step: &Step) -> Result<PathBuf, Error> {
+    build_as(root, step, &[])
 }
 
 /// The same, optimised.
 pub fn build_release(step: &Step) -> Result<PathBuf, Error> {
-    build_as(step, &["--release"])
+    step.package()?;
+    build_as(&workspace(), step, &["--release"])
 }
 
-fn build_as(step: &Step, profile: &[&str]) -> Result<PathBuf, Error> {
-    let package = step.package()?;
+fn build_as(root: &Path, step: &Step, profile: &[&str]) -> Result<PathBuf, Error> {
+    let package = step.to_string();
     let mut command = cargo();
     command
-        .current_dir(workspace())
-        // Together with this command's own package: cargo unifies the features of
-        // what it builds together, and the step alone would have its dependencies
-        // built once more.
-        .args([
-            "build",
-            "--package",
-            "workbook",
-            "--package",
-            &package,
-            "--bins",
-        ])
+        .current_dir(root)
+        .args(["build", "--bins", "--package", &package]);
+    // Together with this command's own package: cargo unifies the features of what it
+    // builds together, and the step alone would have its dependencies built once more.
+    if root.join("crates/workbook/Cargo.toml").is_file() {
+        command.args(["--package", "workbook"]);
+    }
+    command
         .args(["--message-format", "json-render-diagnostics"])
         .args(profile)
         .stdout(Stdio::piped())

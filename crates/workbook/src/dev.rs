@@ -3,7 +3,7 @@
 mod breaks;
 mod check;
 mod cost;
-mod programs;
+pub mod programs;
 mod scratch;
 mod sources;
 mod verdict;

@@ -41,6 +41,22 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    /// The reader's code of the step of this number.
+    pub fn numbered(number: u8) -> Self {
+        Self {
+            solution: false,
+            number,
+        }
+    }
+
+    /// The finished code of it.
+    pub fn solution(&self) -> Self {
+        Self {
+            solution: true,
+            ..*self
+        }
+    }
+
     /// Its number.
     pub fn number(&self) -> u8 {
         self.number
