@@ -353,6 +353,7 @@ fn files(workspace: &Workspace, folder: &Path, step: &Step) -> Result<(String, b
     let title = solution
         .get("Cargo.toml")
         .and_then(|manifest| course::title(manifest, number));
+    let titled = format!("Step {number:02}, {}.", title.unwrap_or_default());
     let mut text = format!(
         "\n{}\n",
         terminal::heading("Your files (-) against the solution's (+)")
@@ -369,7 +370,7 @@ fn files(workspace: &Workspace, folder: &Path, step: &Step) -> Result<(String, b
             _ => text,
         };
         if let (Some(mine), Some(theirs)) = (&mut mine, &theirs) {
-            *mine = without_title(mine, theirs, title);
+            *mine = without_title(mine, theirs, &titled);
         }
         let (mine, theirs) = (mine.map(in_common), theirs.map(in_common));
         if mine == theirs {
@@ -407,13 +408,14 @@ fn read(workspace: &Workspace, folder: &Path) -> Result<BTreeMap<String, String>
     Ok(files)
 }
 
-/// `mine` with the first line of `theirs`, if it is that with the step's title behind it: a
-/// starter has it there, and nobody is to take it out.
-fn without_title(mine: &str, theirs: &str, title: Option<&str>) -> String {
-    let lines = (mine.split_once('\n'), theirs.split_once('\n'), title);
-    if let (Some((my_first, rest)), Some((their_first, _)), Some(title)) = lines
-        && my_first.starts_with(their_first)
-        && my_first[their_first.len()..].contains(title)
+/// `mine` with the first line of `theirs`, if only the step's title is more in it: a starter
+/// has it there, and nobody has to take it out.
+fn without_title(mine: &str, theirs: &str, titled: &str) -> String {
+    if let (Some((my_first, rest)), Some((their_first, _))) =
+        (mine.split_once('\n'), theirs.split_once('\n'))
+        && [format!("{titled} "), format!(" {titled}")]
+            .iter()
+            .any(|title| my_first.replacen(title, "", 1) == their_first)
     {
         return format!("{their_first}\n{rest}");
     }
@@ -448,17 +450,22 @@ mod tests {
     #[test]
     fn a_starters_title_is_no_difference() {
         let theirs = "//! Lines.\n\nfn main() {}\n";
-        let title = Some("The first span");
-        let mine = theirs.replace("Lines.", "Lines. Step 02, The first span.");
-        assert_eq!(without_title(&mine, theirs, title), theirs);
+        let titled = "Step 02, The first span.";
+        for first in [
+            format!("//! {titled} Lines."),
+            format!("//! Lines. {titled}"),
+        ] {
+            let mine = theirs.replace("//! Lines.", &first);
+            assert_eq!(without_title(&mine, theirs, titled), theirs);
+            assert_eq!(without_title(&mine, theirs, "Step 03, Other."), mine);
+        }
         for other in [
             "//! Lines. And more.\nfn main() {}\n",
-            "//! Words. Step 02, The first span.\n",
+            "//! Step 02, The first span. Words.\n",
             "",
         ] {
-            assert_eq!(without_title(other, theirs, title), other);
+            assert_eq!(without_title(other, theirs, titled), other);
         }
-        assert_eq!(without_title(&mine, theirs, None), mine);
     }
 
     #[test]

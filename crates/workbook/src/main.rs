@@ -81,8 +81,8 @@ enum Command {
         /// What to ask for: /fast, /slow, /error, /random, /healthcheck
         #[arg(value_parser = path)]
         path: String,
-        /// Leaves a part of the system out; may be given more than once
-        #[arg(long, value_enum, value_name = "PART")]
+        /// Leaves out tier2, saas or queue; may be given more than once
+        #[arg(long, value_enum, value_name = "PART", hide_possible_values = true)]
         without: Vec<Without>,
     },
     Check(check::Check),

@@ -20,8 +20,8 @@ use crate::{
 /// Puts your code of a step back to its start; asks first, keeps a copy
 #[derive(clap::Args)]
 #[command(after_help = "\
-What is in steps/step-NN/src and Cargo.toml is copied to steps/step-NN/.kept first;
-git ignores that folder. Tests and snapshots are not touched.
+What is in steps/step-NN/src and Cargo.toml is copied to steps/step-NN/.kept
+first; git ignores that folder. Tests and snapshots are not touched.
 
 If cargo can't even read the workspace any more, because a Cargo.toml is broken,
 run the program that it built before: target/debug/workbook reset STEP")]
