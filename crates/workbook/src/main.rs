@@ -81,7 +81,7 @@ enum Command {
         /// What to ask for: /fast, /slow, /error, /random, /healthcheck
         #[arg(value_parser = path)]
         path: String,
-        /// Leaves out tier2, saas or queue; may be given more than once
+        /// Leaves out tier2, saas or queue; may be repeated
         #[arg(long, value_enum, value_name = "PART", hide_possible_values = true)]
         without: Vec<Without>,
     },
