@@ -49,10 +49,13 @@ impl Watch {
     /// they can't be had, too.
     pub fn new(package: &Path, poll: bool) -> Self {
         let events = Arc::new(Notify::new());
-        let (watcher, note) = match (poll, watcher(package, events.clone())) {
-            (true, _) => (None, None),
-            (false, Ok(watcher)) => (Some(watcher), None),
-            (false, Err(error)) => (None, Some(format!("no file events ({error})"))),
+        let (watcher, note) = if poll {
+            (None, None)
+        } else {
+            match watcher(package, events.clone()) {
+                Ok(watcher) => (Some(watcher), None),
+                Err(error) => (None, Some(format!("no file events ({error})"))),
+            }
         };
         Self {
             package: package.to_owned(),

@@ -156,7 +156,15 @@ fn a_check_says_passed_not_yet_or_why_not() {
     workbook.write(MAIN, SOLUTION_02);
     let said = workbook.succeeds(&["check", "02"]);
     assert!(said.contains("✓ step-02 has passed."), "{said}");
-    // A part of a check decides nothing.
+    // Neither another program nor a part of a check decides anything.
+    let mut command = workbook.command(&["check", "2"]);
+    let output = command.env("TIER1_CMD", "true").output().unwrap();
+    assert!(output.status.success());
+    assert!(
+        !String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("has passed")
+    );
     let said = workbook.succeeds(&["check", "2", "--", "lines"]);
     assert!(!said.contains("has passed"), "{said}");
 
