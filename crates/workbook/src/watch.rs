@@ -208,6 +208,39 @@ mod tests {
         }
     }
 
+    /// Saves that follow each other quickly are one change: the last of them.
+    #[test]
+    fn several_saves_are_one_change() {
+        let package = Package::new("several");
+        for round in 0..20 {
+            let mut watch = Watch::new(&package.0, false);
+            let before = watch.look();
+            let (seen, slowest) = block_on(async {
+                let saves = async {
+                    let mut slowest = Duration::ZERO;
+                    for save in 0..5 {
+                        let since = Instant::now();
+                        package.write("src/main.rs", &format!("{round} {save}"));
+                        sleep(QUIET / 3).await;
+                        slowest = slowest.max(since.elapsed());
+                    }
+                    slowest
+                };
+                let changed = async {
+                    timeout(DEADLINE, watch.changed(&before)).await.unwrap();
+                    watch.look()
+                };
+                tokio::join!(changed, saves)
+            });
+            // On a machine that does much else they may not follow each other quickly.
+            if slowest < QUIET * 2 / 3 {
+                assert_eq!(seen, watch.look());
+                return;
+            }
+        }
+        panic!("it was never quick enough to tell");
+    }
+
     #[test]
     fn a_save_by_rename_is_told() {
         for (name, poll) in [("rename", false), ("rename-poll", true)] {

@@ -26,7 +26,7 @@ pub const ALL: &[(&str, Test)] = &[
 /// Names the workspace to a process that is such a check.
 const WORKSPACE: &str = "WORKBOOK_PASSING_WORKSPACE";
 
-/// Names its package there.
+/// Names its package, whose sources are those of step 05 in any case.
 const PACKAGE: &str = "WORKBOOK_PASSING_PACKAGE";
 
 /// What the second test does.
@@ -37,7 +37,7 @@ pub fn child() -> Option<ExitCode> {
     let workspace = std::env::var(WORKSPACE).ok()?;
     let package = std::env::var(PACKAGE).ok()?;
     let home = Home {
-        manifest_dir: format!("{workspace}/steps/{package}").into(),
+        manifest_dir: format!("{workspace}/steps/step-05").into(),
         file: "steps/step-05/tests/check.rs".into(),
         package: package.into(),
         binary: "never started".into(),
