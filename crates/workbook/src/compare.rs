@@ -44,11 +44,11 @@ const TIER1: &str = "WORKBOOK_COMPARED_TIER1";
 /// Shows your trace against the solution's, then your files
 #[derive(clap::Args)]
 #[command(after_help = "\
-First both programs are asked the same, and what yours lacks is told, by the
+First both programs are asked the same, and what differs is told, by the
 snapshot of the step's check. Then come the lines in which the files differ: add
 `--only traces` if you don't want to see the solution's.
 
-0: nothing is missing. 1: something is, or the step does not compile; with
+0: the traces are alike. 1: they aren't, or the step does not compile; with
 `--only files`, the files differ. 2: it could not be found out.")]
 pub struct Compare {
     /// Which step
@@ -76,23 +76,24 @@ impl Compare {
         let workspace = Workspace::new(self.workspace.clone());
         let folder = course::folder(&workspace, &self.step)?;
         course::folder(&workspace, &self.step.solution())?;
-        let mut missing = false;
+        let mut differ = false;
         if self.only != Some(Only::Files) {
-            missing = !self.traces(&workspace)?;
+            differ = !self.traces(&workspace)?;
         }
         if self.only != Some(Only::Traces) {
-            let (text, differ) = files(&workspace, &folder, &self.step)?;
+            let (text, files_differ) = files(&workspace, &folder, &self.step)?;
             terminal::say(&text);
-            missing |= differ && self.only == Some(Only::Files);
+            // Own words are no fault, unless these alone are asked for.
+            differ |= files_differ && self.only == Some(Only::Files);
         }
-        Ok(if missing {
+        Ok(if differ {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS
         })
     }
 
-    /// Tells the traces; whether nothing is missing.
+    /// Tells the traces; whether they are alike.
     fn traces(&self, workspace: &Workspace) -> Result<bool, Error> {
         let step = &self.step;
         let programs = Programs::prepare(workspace, step, self.path.is_some())?;
@@ -127,11 +128,11 @@ impl Compare {
             let _ = writeln!(text, "{}\n", record.told(&asked));
             text.push_str(&trace::traces(&record.recording));
         }
-        let (lacks, nothing) =
-            self.lacks(workspace, &asked, &yours.recording, &solution.recording)?;
-        text.push_str(&lacks);
+        let (told, alike) =
+            self.differences(workspace, &asked, &yours.recording, &solution.recording)?;
+        text.push_str(&told);
         terminal::say(&text);
-        Ok(nothing)
+        Ok(alike)
     }
 
     fn asked(&self) -> Asked {
@@ -142,8 +143,8 @@ impl Compare {
         }
     }
 
-    /// What the step's trace lacks, in words, and whether that is nothing.
-    fn lacks(
+    /// What differs in the traces, in words, and whether that is nothing.
+    fn differences(
         &self,
         workspace: &Workspace,
         asked: &Asked,
@@ -156,7 +157,7 @@ impl Compare {
         } else {
             Role::Tier1
         };
-        let mut text = format!("\n{}\n\n", terminal::heading("What is missing"));
+        let mut text = format!("\n{}\n\n", terminal::heading("What differs in the traces"));
         let snapshot = asked.snapshot(self.step.is_consumer()).filter(|name| {
             let file = format!("tests/snapshots/check__{name}.snap");
             workspace.step(step).join(file).is_file()
@@ -367,7 +368,8 @@ fn files(workspace: &Workspace, folder: &Path, step: &Step) -> Result<(String, b
         let (mut mine, theirs) = (of(&yours), of(&solution));
         let in_common = |text: String| match path.as_str() {
             "Cargo.toml" => starter::without_lints(&text),
-            _ => text,
+            // Whoever has copied from a solution has copied these, too.
+            _ => starter::without_anchors(&text),
         };
         if let (Some(mine), Some(theirs)) = (&mut mine, &theirs) {
             *mine = without_title(mine, theirs, &titled);

@@ -224,6 +224,12 @@ fn the_files_are_compared() {
         assert!(said.contains(part), "{said}");
     }
 
+    // What marks passages for the book is none of the reader's.
+    let solution = SOLUTION_02.replace("    println", "    // ANCHOR: x\n    println");
+    workbook.write("solutions/step-02/src/main.rs", &solution);
+    workbook.write(MAIN, &solution);
+    let said = workbook.finds(&["compare", "2", "--only", "files"]);
+    assert!(!said.contains("main.rs"), "{said}");
     let said = workbook.succeeds(&["compare", "solution-02", "--only", "files"]);
     assert!(said.contains("They are the same."), "{said}");
 }
