@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use otlp::Expected;
+use otlp::{Expected, Order, Rules};
 
 use crate::{
     check::{Failure, Outcome, finding},
+    diagnosis::Diagnosis,
     error::LabError,
     exported, findings,
     guide::{Guide, Home},
@@ -15,12 +16,47 @@ use crate::{
 /// Compares `recording` with the snapshot `name` of step `step`'s check, such as `fast`.
 ///
 /// `workspace` is the folder that `steps` and `solutions` are in, `role` says which program
-/// the step is about. The findings are those of
-/// the check, but for what only the check itself knows: file, TODO, hint and chapter.
+/// the step is about. The findings are those of the check, but for what only the check itself
+/// knows: file, TODO, hint and chapter.
 ///
 /// # Errors
 /// The findings; or [`LabError`], if there is no such snapshot or it can't be read.
 pub fn judge(workspace: &Path, step: u8, role: Role, name: &str, recording: &Recording) -> Outcome {
+    let guide = guide(workspace, step, role);
+    told(&guide, name, &expected(&guide, name)?, recording)
+}
+
+/// Compares `recording` with another one, such as that of the step's solution, where the
+/// check has no snapshot. All else is as in [`judge`].
+///
+/// # Errors
+/// The findings.
+pub fn judge_by(
+    workspace: &Path,
+    step: u8,
+    role: Role,
+    solution: &Recording,
+    recording: &Recording,
+) -> Outcome {
+    let guide = guide(workspace, step, role);
+    let contract = guide.contract();
+    let expected = Rules::new(&contract)
+        .order(Order::Structure)
+        .normalize(&solution.spans);
+    // As a snapshot, which leaves out what differs each time.
+    let expected = Expected::parse(&expected.to_string())
+        .map_err(|error| LabError::part("the solution's trace", error))?;
+    told(&guide, "the solution", &expected, recording).map_err(|failure| match failure {
+        // It would send the reader to a snapshot.
+        Failure::Diagnosis(diagnosis) => Failure::from(Diagnosis {
+            next: None,
+            ..*diagnosis
+        }),
+        failure @ Failure::Lab(_) => failure,
+    })
+}
+
+fn guide(workspace: &Path, step: u8, role: Role) -> Guide {
     let package = format!("step-{step:02}");
     let folder = format!("steps/{package}");
     let home = Home {
@@ -31,9 +67,12 @@ pub fn judge(workspace: &Path, step: u8, role: Role, name: &str, recording: &Rec
     };
     let mut guide = Guide::new(format!("{step:02}"), home);
     guide.subject = role.service();
-    findings::compare(&guide, name, &expected(&guide, name)?, recording)
-        .map_err(Failure::Diagnosis)?;
-    finding(exported::conventions(&guide, &recording.spans))
+    guide
+}
+
+fn told(guide: &Guide, name: &str, expected: &Expected, recording: &Recording) -> Outcome {
+    findings::compare(guide, name, expected, recording).map_err(Failure::Diagnosis)?;
+    finding(exported::conventions(guide, &recording.spans))
 }
 
 /// The snapshot of that name.

@@ -24,6 +24,7 @@ mod judge;
 mod lab;
 mod lines;
 pub mod outages;
+pub mod passed;
 mod picture;
 mod records;
 mod subject;
@@ -42,7 +43,7 @@ pub use error::LabError;
 pub use forwarder::{Fault, Forwarder, Refusing};
 #[doc(hidden)]
 pub use guide::Home;
-pub use judge::{judge, snapshot};
+pub use judge::{judge, judge_by, snapshot};
 pub use lab::{Lab, LabConfig, Part, Recording, Response, Role};
 pub use lines::{LineIds, LogLine};
 pub use records::Exception;

@@ -406,3 +406,22 @@ fn outside_a_check_nothing_is_said_about_where_to_mend_it() {
     };
     assert!(error.to_string().contains("check__slow.snap"), "{error}");
 }
+
+#[test]
+fn another_recording_may_stand_in_for_a_snapshot() {
+    let workspace = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/workspace"));
+    let solution = recording(good::good());
+    let judge = |recording| {
+        text(lab::judge_by(
+            workspace,
+            6,
+            Role::Tier1,
+            &solution,
+            &recording,
+        ))
+    };
+    assert_eq!(judge(recording(good::good())), "accepted");
+    let spoiled = || spoiled(|spans| remove(spans, PUBLISH));
+    let by_snapshot = lab::judge(workspace, 6, Role::Tier1, "fast", &spoiled());
+    assert_eq!(judge(spoiled()), text(by_snapshot));
+}

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     if let Ok(role) = std::env::var(suite::subject::ROLE) {
         return suite::subject::play(&role);
     }
-    if let Some(child) = suite::environment::child() {
+    if let Some(child) = suite::environment::child().or_else(suite::passing::child) {
         return child;
     }
     if let Err(error) = lab::clean_environment(&suite::NONSENSE.map(|(n, v)| (n, OsStr::new(v)))) {

@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -16,35 +16,48 @@ use crate::{
 
 /// Builds `step` and answers where its program is.
 pub fn build(step: &Step) -> Result<PathBuf, Error> {
-    build_as(step, &[])
+    step.package()?;
+    build_in(&workspace(), step)
+}
+
+/// The same in the workspace at `root`, where there must be such a step.
+pub fn build_in(root: &Path, step: &Step) -> Result<PathBuf, Error> {
+    build_as(root, step, &[])
 }
 
 /// The same, optimised.
 pub fn build_release(step: &Step) -> Result<PathBuf, Error> {
-    build_as(step, &["--release"])
+    step.package()?;
+    build_as(&workspace(), step, &["--release"])
 }
 
 /// Builds `steps` at once and answers where their programs are, in the same order.
 pub fn build_all(steps: &[Step]) -> Result<Vec<PathBuf>, Error> {
-    build_packages(steps, &[])
+    for step in steps {
+        step.package()?;
+    }
+    build_packages(&workspace(), steps, &[])
 }
 
-fn build_as(step: &Step, profile: &[&str]) -> Result<PathBuf, Error> {
-    let programs = build_packages(std::slice::from_ref(step), profile)?;
+fn build_as(root: &Path, step: &Step, profile: &[&str]) -> Result<PathBuf, Error> {
+    let programs = build_packages(root, std::slice::from_ref(step), profile)?;
     let program = programs.into_iter().next();
     program.ok_or_else(|| Error::NoProgram(step.to_string()))
 }
 
-fn build_packages(steps: &[Step], profile: &[&str]) -> Result<Vec<PathBuf>, Error> {
-    let packages: Vec<String> = steps.iter().map(Step::package).collect::<Result<_, _>>()?;
+fn build_packages(root: &Path, steps: &[Step], profile: &[&str]) -> Result<Vec<PathBuf>, Error> {
+    let packages: Vec<String> = steps.iter().map(ToString::to_string).collect();
     let mut command = cargo();
     command
-        .current_dir(workspace())
-        // Together with this command's own package: cargo unifies the features of
-        // what it builds together, and the step alone would have its dependencies
-        // built once more.
-        .args(["build", "--package", "workbook", "--bins"])
-        .args(packages.iter().flat_map(|name| ["--package", name]))
+        .current_dir(root)
+        .args(["build", "--bins"])
+        .args(packages.iter().flat_map(|name| ["--package", name]));
+    // Together with this command's own package: cargo unifies the features of what it
+    // builds together, and the step alone would have its dependencies built once more.
+    if root.join("crates/workbook/Cargo.toml").is_file() {
+        command.args(["--package", "workbook"]);
+    }
+    command
         .args(["--message-format", "json-render-diagnostics"])
         .args(profile)
         .stdout(Stdio::piped())

@@ -4,7 +4,7 @@ mod breaks;
 mod check;
 mod cost;
 mod pictures;
-mod programs;
+pub mod programs;
 mod scratch;
 mod sources;
 mod verdict;

@@ -69,8 +69,9 @@ fn after(step: &Step, shown: usize, of: usize) -> String {
         format!("One more: cargo workbook hint {}", step.number())
     } else {
         format!(
-            "That was the last one. The solution: solutions/step-{:02}",
-            step.number()
+            "That was the last one. The solution: solutions/step-{number:02}\n\
+             Beside yours: cargo workbook compare {number}",
+            number = step.number()
         )
     }
 }

@@ -1,6 +1,10 @@
 //! The `cargo workbook` command.
 
 mod build;
+mod check;
+mod compare;
+mod course;
+mod desk;
 mod dev;
 mod docker;
 mod hint;
@@ -11,8 +15,10 @@ mod starter;
 mod step;
 mod terminal;
 mod trace;
+mod usage;
+mod watch;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use lab::{LabError, Part};
@@ -22,10 +28,11 @@ use crate::step::Step;
 /// Usage or surroundings are at fault, not the reader's code.
 const EXIT_ENVIRONMENT: u8 = 2;
 
-/// Shows what a service tells about itself: starts the whole system around a tier1
-/// of this workbook and prints the traces that arrive.
+/// OpenTelemetry for Rust services, step by step. Without a command: which steps
+/// have passed, and what is next
 #[derive(Parser)]
 #[command(
+    verbatim_doc_comment,
     name = "cargo workbook",
     bin_name = "cargo workbook",
     max_term_width = 80
@@ -35,20 +42,26 @@ STEP is `1`, `01` or `step-01` for your own code in steps/, and `solution-01`
 for the finished one in solutions/.
 
 Nothing needs Docker or an account: database and trace receiver run inside this
-command, and so does a broker where Docker doesn't answer. Where it does, RabbitMQ
-is started in it, once for all runs. WORKBOOK_BROKER=docker|embedded|url decides
-otherwise; url uses the RabbitMQ at WORKBOOK_AMQP_URL. NO_COLOR=1 switches colours
-off.
+command, and so does a broker where Docker doesn't answer. Where it does,
+RabbitMQ is started in it, once for all runs. WORKBOOK_BROKER, one of docker,
+embedded and url, decides otherwise; url uses the RabbitMQ at WORKBOOK_AMQP_URL.
+NO_COLOR=1 switches colours off.
 
 Examples:
+  cargo workbook                           which step is next
   cargo workbook run                       try the system with curl or a browser
   cargo workbook trace solution-01 /fast   one request and its traces
   cargo workbook trace 1 /fast --without tier2
+  cargo workbook check --watch             the next step's check, at each save
   cargo workbook hint 2                    one more hint each time
+  cargo workbook compare 2                 your step 02 against the solution
   cargo workbook reset 1                   your step 01 back to its start")]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    /// The checkout [default: this command's own]
+    #[arg(long, value_name = "DIR", hide = true)]
+    workspace: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -68,11 +81,13 @@ enum Command {
         /// What to ask for: /fast, /slow, /error, /random, /healthcheck
         #[arg(value_parser = path)]
         path: String,
-        /// Leaves a part of the system out; may be given more than once
-        #[arg(long, value_enum, value_name = "PART")]
+        /// Leaves out tier2, saas or queue; may be repeated
+        #[arg(long, value_enum, value_name = "PART", hide_possible_values = true)]
         without: Vec<Without>,
     },
+    Check(check::Check),
     Hint(hint::Hint),
+    Compare(compare::Compare),
     /// Fetches the image of RabbitMQ, so that no check has to wait for it
     Pull,
     /// Removes the RabbitMQ that runs in Docker
@@ -109,7 +124,15 @@ fn path(text: &str) -> Result<String, String> {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command.run() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::tell(&error),
+    };
+    let done = match cli.command {
+        Some(command) => command.run(),
+        None => desk::show(cli.workspace),
+    };
+    match done {
         Ok(code) => code,
         Err(error) => {
             terminal::complain(&error.to_string());
@@ -133,7 +156,9 @@ impl Command {
                 let without = without.into_iter().map(Part::from);
                 trace::trace(&step, &Programs::prepare(&step)?, &path, without)
             }
+            Self::Check(check) => check.run(),
             Self::Hint(hint) => hint.run(),
+            Self::Compare(compare) => compare.run(),
             Self::Reset(reset) => reset.run(),
             Self::Dev(dev) => dev.run(),
             Self::Pull => docker::pull(),
@@ -192,6 +217,8 @@ enum Error {
     DoesNotCompile(String),
     #[error("`cargo metadata` does not tell the target folder")]
     NoTarget,
+    #[error("{0} has no check")]
+    NoTests(String),
     #[error("cargo built no program for {0}")]
     NoProgram(String),
     #[error(transparent)]

@@ -17,11 +17,11 @@ use crate::{
     terminal,
 };
 
-/// Puts your code of a step back to its starter. Asks first and keeps a copy
+/// Puts your code of a step back to its start; asks first, keeps a copy
 #[derive(clap::Args)]
 #[command(after_help = "\
-What is in steps/step-NN/src and Cargo.toml is copied to steps/step-NN/.kept first;
-git ignores that folder. Tests and snapshots are not touched.
+What is in steps/step-NN/src and Cargo.toml is copied to steps/step-NN/.kept
+first; git ignores that folder. Tests and snapshots are not touched.
 
 If cargo can't even read the workspace any more, because a Cargo.toml is broken,
 run the program that it built before: target/debug/workbook reset STEP")]
@@ -38,7 +38,7 @@ pub struct Reset {
 
 /// What happens to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+pub enum Change {
     /// It is there and holds something else.
     Replaced,
     /// The starter doesn't have it.
@@ -111,7 +111,7 @@ fn confirmed(input: &mut impl BufRead) -> io::Result<bool> {
 }
 
 /// What has to happen for the files in `folder` to be `starter`.
-fn changes(folder: &Path, starter: &Files) -> io::Result<Vec<(PathBuf, Change)>> {
+pub fn changes(folder: &Path, starter: &Files) -> io::Result<Vec<(PathBuf, Change)>> {
     let there = starter::list(folder)?;
     let mut changes = Vec::new();
     for path in &there {

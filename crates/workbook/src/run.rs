@@ -124,10 +124,11 @@ fn free_port(wanted: u16) -> u16 {
 }
 
 /// The signals that end the command: ctrl-c, SIGTERM, and a terminal that is closed.
-struct Stop([tokio::signal::unix::Signal; 3]);
+pub struct Stop([tokio::signal::unix::Signal; 3]);
 
 impl Stop {
-    fn new() -> std::io::Result<Self> {
+    /// Hears them from now on. To be called on a runtime.
+    pub fn new() -> std::io::Result<Self> {
         Ok(Self([
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
@@ -135,7 +136,8 @@ impl Stop {
         ]))
     }
 
-    async fn requested(&mut self) {
+    /// Waits for one of them.
+    pub async fn requested(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -274,7 +274,7 @@ impl Workspace {
 }
 
 /// A solution's text without the lines that mark passages for the book.
-fn without_anchors(text: &str) -> String {
+pub fn without_anchors(text: &str) -> String {
     let is_anchor = |line: &str| line.trim_start().starts_with("// ANCHOR");
     text.split_inclusive('\n')
         .filter(|line| !is_anchor(line))

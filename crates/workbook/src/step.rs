@@ -41,11 +41,19 @@ impl fmt::Display for Step {
 }
 
 impl Step {
-    /// The finished code of this step.
-    pub fn solution(number: u8) -> Self {
+    /// The reader's code of the step of this number.
+    pub fn numbered(number: u8) -> Self {
+        Self {
+            solution: false,
+            number,
+        }
+    }
+
+    /// The finished code of it.
+    pub fn solution(&self) -> Self {
         Self {
             solution: true,
-            number,
+            ..*self
         }
     }
 

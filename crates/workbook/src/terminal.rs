@@ -14,6 +14,27 @@ pub fn options() -> WaterfallOptions {
     }
 }
 
+/// Colours of the terminal's own palette, whatever that makes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    Bold = 1,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Cyan = 36,
+}
+
+impl Colour {
+    /// `text` in this colour, where there are colours.
+    pub fn paint(self, text: &str) -> String {
+        if colours() {
+            format!("\u{1b}[{}m{text}\u{1b}[0m", self as u8)
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
 fn colours() -> bool {
     // https://no-color.org
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -40,6 +61,24 @@ pub fn dim(text: &str) -> String {
     } else {
         text.to_owned()
     }
+}
+
+/// A heading that is seen from afar, colours or not.
+pub fn heading(text: &str) -> String {
+    let width = options().width;
+    let rest = width.saturating_sub(text.chars().count() + 4);
+    Colour::Bold.paint(&format!("── {text} {}", "─".repeat(rest)))
+}
+
+/// Whether [`clear`] would leave nothing behind but what is to be seen.
+pub fn can_be_cleared() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stdout().is_terminal() && !dumb
+}
+
+/// Begins a new screen. What was on it stays in the terminal's memory.
+pub fn clear() {
+    say("\u{1b}[2J\u{1b}[H");
 }
 
 /// What a program wrote, with nothing in it that a terminal would obey.

@@ -4,6 +4,7 @@ pub mod docker;
 pub mod environment;
 pub mod findings;
 pub mod forwarder;
+pub mod passing;
 pub mod process;
 pub mod subject;
 pub mod system;
@@ -47,6 +48,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, Test)> {
         .chain(process::ALL)
         .chain(environment::ALL)
         .chain(findings::ALL)
+        .chain(passing::ALL)
         .chain(system::ALL)
         .chain(docker::ALL)
         .copied()

@@ -149,7 +149,7 @@ fn package(messages: &str, manifest: &Path) -> Package {
 
 /// The programs of a kind that were made of the package with this manifest, with
 /// their names.
-fn artifacts(messages: &str, manifest: &Path, kind: &str) -> Vec<(String, PathBuf)> {
+pub fn artifacts(messages: &str, manifest: &Path, kind: &str) -> Vec<(String, PathBuf)> {
     messages
         .lines()
         .filter_map(|line| {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
+    course::title,
     patch::{self, Files},
     starter::{self, StarterError, Workspace},
 };
@@ -141,13 +142,6 @@ fn compare(workspace: &Workspace, step: u8, there: &Files, solution: &Files) -> 
         sources.problems.push("nothing is left to write".to_owned());
     }
     sources
-}
-
-/// The step's title, from the description in its manifest.
-fn title(manifest: &str, step: u8) -> Option<&str> {
-    let lead = format!("description = \"Step {step:02}, ");
-    let rest = manifest.lines().find_map(|line| line.strip_prefix(&lead))?;
-    rest.split_once(':').map(|(title, _)| title)
 }
 
 fn file(workspace: &Workspace, step: u8, path: &str) -> String {

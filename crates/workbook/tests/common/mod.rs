@@ -125,23 +125,32 @@ impl Fixture {
     }
 
     /// `cargo workbook`, about this checkout, with nobody at the terminal.
-    pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = Command::new(env!("CARGO_BIN_EXE_workbook"))
-            .args(arguments)
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        // What follows `--` is not the command's own.
+        let own = arguments.iter().position(|argument| *argument == "--");
+        let (own, other) = arguments.split_at(own.unwrap_or(arguments.len()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_workbook"));
+        command
+            .args(own)
             .arg("--workspace")
             .arg(&self.root)
+            .args(other)
             .env("CARGO_TARGET_DIR", self.path("target"))
             .env("CARGO_NET_OFFLINE", "true")
             // `-D warnings` would make errors of what is to be found as a warning.
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// How it ends, and what it says on stdout and stderr.
+    pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.command(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (status.code(), text(stdout), text(stderr))
     }

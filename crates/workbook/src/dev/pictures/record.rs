@@ -49,7 +49,7 @@ impl Programs {
         }
         let steps: Vec<Step> = numbers
             .iter()
-            .map(|number| Step::solution(*number))
+            .map(|number| Step::numbered(*number).solution())
             .collect();
         let paths = build::build_all(&steps)?;
         let built: Vec<(String, OsString)> = numbers
@@ -145,7 +145,9 @@ pub fn record(picture: &Picture, programs: &Programs) -> Result<Recorded, Error>
 
 /// Waits until what was asked since then is exported and the message is processed.
 fn come_to_rest(picture: &Picture, lab: &Lab, since: u64) -> Result<(), Error> {
-    if picture.scene != Scene::Stopped && Step::solution(picture.solution).has_telemetry() {
+    if picture.scene != Scene::Stopped
+        && Step::numbered(picture.solution).solution().has_telemetry()
+    {
         let own = |span: &&Span| {
             span.start_unix_nanos >= since
                 && !lab::is_around(span.service())
