@@ -1,9 +1,11 @@
 //! The `cargo workbook` command.
 
+mod arrivals;
 mod build;
 mod dev;
 mod docker;
 mod hint;
+mod page;
 mod patch;
 mod reset;
 mod run;
@@ -11,6 +13,7 @@ mod starter;
 mod step;
 mod terminal;
 mod trace;
+mod variable;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -41,7 +44,8 @@ otherwise; url uses the RabbitMQ at WORKBOOK_AMQP_URL. NO_COLOR=1 switches colou
 off.
 
 Examples:
-  cargo workbook run                       try the system with curl or a browser
+  cargo workbook run                       try the system in a browser or with curl
+  cargo workbook run 8 --env LOG_FORMAT=json
   cargo workbook trace solution-01 /fast   one request and its traces
   cargo workbook trace 1 /fast --without tier2
   cargo workbook hint 2                    one more hint each time
@@ -53,13 +57,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the whole system until ctrl-c and prints each request's traces
+    /// Runs the whole system until ctrl-c, prints each request's traces and serves a
+    /// page with them
     Run {
         /// Which tier1 [default: the last solution]
         step: Option<Step>,
         /// The port of tier1; if it is taken, another one
         #[arg(long, default_value_t = 8080)]
         port: u16,
+        /// The port of the page; if it is taken, another one
+        #[arg(long, default_value_t = 8088)]
+        page_port: u16,
+        /// A variable for the step's program, such as LOG_FORMAT=json; may be given
+        /// more than once
+        #[arg(long, value_name = "NAME=VALUE")]
+        env: Vec<String>,
     },
     /// Makes one request, prints the answer and the traces, and ends
     Trace {
@@ -71,6 +83,12 @@ enum Command {
         /// Leaves a part of the system out; may be given more than once
         #[arg(long, value_enum, value_name = "PART")]
         without: Vec<Without>,
+        /// Shows each span's attributes, with their types
+        #[arg(long)]
+        attributes: bool,
+        /// A variable for the step's program; may be given more than once
+        #[arg(long, value_name = "NAME=VALUE")]
+        env: Vec<String>,
     },
     Hint(hint::Hint),
     /// Fetches the image of RabbitMQ, so that no check has to wait for it
@@ -104,7 +122,7 @@ fn path(text: &str) -> Result<String, String> {
     if text.starts_with('/') && printable {
         Ok(text.to_owned())
     } else {
-        Err("a path starts with `/`, such as /fast".to_owned())
+        Err("a path starts with `/`, such as /fast, and has no spaces".to_owned())
     }
 }
 
@@ -121,17 +139,32 @@ fn main() -> ExitCode {
 impl Command {
     fn run(self) -> Result<ExitCode, Error> {
         match self {
-            Self::Run { step, port } => {
+            Self::Run {
+                step,
+                port,
+                page_port,
+                env,
+            } => {
+                let env = variable::all(&env)?;
                 let step = step.map_or_else(Step::last_solution, Ok)?;
-                run::run(&step, &Programs::prepare(&step)?, port)
+                run::run(&step, &Programs::prepare(&step)?, port, page_port, &env)
             }
             Self::Trace {
                 step,
                 path,
                 without,
+                attributes,
+                env,
             } => {
-                let without = without.into_iter().map(Part::from);
-                trace::trace(&step, &Programs::prepare(&step)?, &path, without)
+                let env = variable::all(&env)?;
+                let programs = Programs::prepare(&step)?;
+                let ask = trace::Ask {
+                    path: &path,
+                    without: without.into_iter().map(Part::from).collect(),
+                    attributes,
+                    env: &env,
+                };
+                trace::trace(&step, &programs, ask)
             }
             Self::Hint(hint) => hint.run(),
             Self::Reset(reset) => reset.run(),
@@ -186,6 +219,8 @@ enum Error {
     Io(#[from] std::io::Error),
     #[error("there is no {0}; there are {1}")]
     NoStep(String, String),
+    #[error("--env: {0}")]
+    Variable(&'static str),
     #[error("can't start cargo: {0}")]
     NoCargo(std::io::Error),
     #[error("{0} does not compile: see the messages above")]
