@@ -435,7 +435,8 @@ async fn events(State(shared): State<Arc<Shared>>) -> Response {
             Told::State(state) => Event::default().data(&*state),
             Told::End => {
                 listener.ended = true;
-                Event::default().event("end").data("")
+                // A browser passes over an event without data.
+                Event::default().event("end").data("the command ends")
             }
         };
         Some((Ok::<_, Infallible>(event), listener))

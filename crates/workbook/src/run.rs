@@ -84,7 +84,7 @@ pub fn run(
     let mut shown = Shown::default();
     let patience = Instant::now() + FIRST;
     while !shown.is_all_whole(&store) && Instant::now() < patience {
-        lab.block_on(tokio::time::sleep(LOOK));
+        lab.block_on(async { tokio::time::sleep(LOOK).await });
     }
     terminal::say(&format!("\n\n{}", shown.take(&store, true)));
     let tier1 = step.tier1()?;

@@ -70,14 +70,17 @@ pub enum Found {
 }
 
 impl Asked {
-    /// The traces of the request, the one with most spans first.
+    /// The traces of the request: first those that tier1 has a part in, of these the one
+    /// with most spans.
     pub fn traces(&self) -> Vec<TraceId> {
         let Found::Spans(recording) = &self.found else {
             return Vec::new();
         };
-        let mut counts: HashMap<TraceId, usize> = HashMap::new();
+        let mut counts: HashMap<TraceId, (bool, usize)> = HashMap::new();
         for span in &recording.spans {
-            *counts.entry(span.trace_id).or_default() += 1;
+            let (own, count) = counts.entry(span.trace_id).or_default();
+            *own |= is_own(span);
+            *count += 1;
         }
         let mut traces: Vec<_> = counts.into_iter().collect();
         traces.sort_by_key(|&(id, count)| (std::cmp::Reverse(count), id));
@@ -463,6 +466,19 @@ mod tests {
         .await;
         let found = collect(&store, &mark, true, PATIENCE).await;
         assert_eq!(names(&found), ["GET /fast", "process signups"]);
+        let asked = Asked {
+            answer: Answer {
+                id: 1,
+                path: "/fast".to_owned(),
+                status: 200,
+                body: String::new(),
+                cut: false,
+                took: String::new(),
+            },
+            found,
+        };
+        let traces: Vec<u8> = asked.traces().iter().map(|id| id.0[15]).collect();
+        assert_eq!(traces, [3, 4], "tier1's own first");
     }
 
     #[tokio::test]

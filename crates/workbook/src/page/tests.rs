@@ -405,7 +405,7 @@ async fn listeners_hear_what_comes_and_that_it_ends() {
     site.page.end();
     let last = loop {
         match one.next().await {
-            Some(event) if event.starts_with("event: end") => break one.next().await,
+            Some(event) if event.starts_with("event: end\ndata: t") => break one.next().await,
             Some(_) => {}
             None => panic!("the stream ended without a word"),
         }
