@@ -1,5 +1,5 @@
 //! A browser, driven by the WebDriver protocol: JSON over HTTP, a dozen calls of it. A
-//! client crate would bring an HTTP client of its own, with other features than ours.
+//! client crate would bring some twenty more, an old `http` and an old ICU among them.
 
 use std::{
     io::{BufRead, BufReader},
