@@ -208,12 +208,12 @@ fn belonging(snapshot: &Snapshot, mark: &Mark) -> Found {
         is_earlier.then_some(span.trace_id)
     }));
     let spans = new.iter().filter(|span| !others.contains(&span.trace_id));
-    let spans: Vec<&Span> = spans.take(SPANS + 1).collect();
-    if spans.len() > SPANS {
-        return Found::Unclear(format!("more than {SPANS} spans came with it"));
-    }
+    let spans: Vec<&Span> = spans.collect();
     if let Some(why) = several(&spans) {
         return Found::Unclear(why);
+    }
+    if spans.len() > SPANS {
+        return Found::Unclear(format!("more than {SPANS} spans came with it"));
     }
     let spans: Vec<Span> = spans.into_iter().cloned().collect();
     let logs = since(snapshot.logs(), snapshot.first_log(), mark.logs).iter();
