@@ -57,8 +57,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the whole system until ctrl-c, prints each request's traces and serves a
-    /// page with them
+    /// Runs the whole system until ctrl-c, with a page that shows its traces
     Run {
         /// Which tier1 [default: the last solution]
         step: Option<Step>,
@@ -68,8 +67,10 @@ enum Command {
         /// The port of the page; if it is taken, another one
         #[arg(long, default_value_t = 8088)]
         page_port: u16,
-        /// A variable for the step's program, such as LOG_FORMAT=json; may be given
-        /// more than once
+        /// Shows what a console exporter writes, too
+        #[arg(long)]
+        console: bool,
+        /// A variable for the step's program; may be given more than once
         #[arg(long, value_name = "NAME=VALUE")]
         env: Vec<String>,
     },
@@ -143,11 +144,18 @@ impl Command {
                 step,
                 port,
                 page_port,
+                console,
                 env,
             } => {
                 let env = variable::all(&env)?;
                 let step = step.map_or_else(Step::last_solution, Ok)?;
-                run::run(&step, &Programs::prepare(&step)?, port, page_port, &env)
+                let options = run::Options {
+                    port,
+                    page_port,
+                    console,
+                    env: &env,
+                };
+                run::run(&step, &Programs::prepare(&step)?, &options)
             }
             Self::Trace {
                 step,

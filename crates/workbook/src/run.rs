@@ -36,13 +36,18 @@ const REMEMBERED: usize = 1000;
 /// How many spans that came late are named.
 const LATE: usize = 5;
 
-pub fn run(
-    step: &Step,
-    programs: &Programs,
-    port: u16,
-    page_port: u16,
-    env: &[Variable],
-) -> Result<ExitCode, Error> {
+/// How the system is run.
+pub struct Options<'a> {
+    /// The port of tier1 and that of the page, if they are free.
+    pub port: u16,
+    pub page_port: u16,
+    /// Whether to show what a console exporter writes.
+    pub console: bool,
+    /// Variables for the step's program.
+    pub env: &'a [Variable],
+}
+
+pub fn run(step: &Step, programs: &Programs, options: &Options<'_>) -> Result<ExitCode, Error> {
     let mut config = LabConfig::from_env()?;
     config.slow_delay = Duration::from_millis(1500);
     config.slow_chance = 0.05;
@@ -57,19 +62,19 @@ pub fn run(
     // In a process group of its own, so that ctrl-c reaches this command alone and
     // each program stops in order.
     let (of_consumer, of_tier1) = match &programs.consumer {
-        Some(_) => (env, [].as_slice()),
-        None => ([].as_slice(), env),
+        Some(_) => (options.env, [].as_slice()),
+        None => ([].as_slice(), options.env),
     };
     if let Some(consumer) = &programs.consumer {
         let consumer = Program::tier1(consumer).in_own_group();
         let variables = variable::with(&trace::EXPORT_SOON, of_consumer);
-        lab.spawn_consumer(&consumer, &variables, Some(echo("consumer", of_consumer)))?;
+        lab.spawn_consumer(&consumer, &variables, Some(echo("consumer", options)))?;
     }
-    let port = free_port(port).to_string();
+    let port = free_port(options.port).to_string();
     let tier1 = Program::tier1(&programs.tier1).in_own_group();
     let mut variables = variable::with(&trace::EXPORT_SOON, of_tier1);
     variables.push(("PORT", &port));
-    lab.spawn_echoing(&tier1, &variables, Some(echo("tier1", of_tier1)))?;
+    lab.spawn_echoing(&tier1, &variables, Some(echo("tier1", options)))?;
 
     terminal::say(&format!("\n{step} runs, with all around it ({broker})\n"));
     let first = lab.get("/fast")?;
@@ -89,7 +94,7 @@ pub fn run(
     terminal::say(&format!("\n\n{}", shown.take(&store, true)));
     let tier1 = step.tier1()?;
     let routes = routes(&tier1);
-    let page = page(&lab, step, &tier1, &routes, page_port, env)?;
+    let page = page(&lab, step, &tier1, &routes, options)?;
     terminal::say(&addresses(&lab, &page, &routes));
 
     let code = loop {
@@ -129,10 +134,10 @@ fn page(
     step: &Step,
     tier1: &Step,
     routes: &[&str],
-    port: u16,
-    env: &[Variable],
+    options: &Options<'_>,
 ) -> Result<Page, Error> {
-    let delay = variable::value(env, "OTEL_BSP_SCHEDULE_DELAY").and_then(|ms| ms.parse().ok());
+    let delay =
+        variable::value(options.env, "OTEL_BSP_SCHEDULE_DELAY").and_then(|ms| ms.parse().ok());
     let addresses = lab.addresses().into_iter();
     let about = About {
         step: step.to_string(),
@@ -145,7 +150,7 @@ fn page(
         patience: About::patience(Duration::from_millis(delay.unwrap_or_default())),
         workspace: step::workspace(),
     };
-    Ok(lab.block_on(Page::start(about, lab.store(), port))?)
+    Ok(lab.block_on(Page::start(about, lab.store(), options.page_port))?)
 }
 
 /// The routes of a tier1 that are worth a request.
@@ -157,13 +162,14 @@ fn routes(tier1: &Step) -> Vec<&'static str> {
     routes
 }
 
-/// Says each line that `program` writes, but those of the console exporter, unless it
-/// was asked for.
-fn echo(program: &'static str, env: &[Variable]) -> Echo {
+/// Says each line that `program` writes, but those of the console exporter, unless they
+/// are asked for.
+fn echo(program: &'static str, options: &Options<'_>) -> Echo {
     let exporters = ["OTEL_TRACES_EXPORTER", "OTEL_LOGS_EXPORTER"];
-    let all = exporters
+    let mut chosen = exporters
         .iter()
-        .any(|name| variable::value(env, name).is_some());
+        .map(|name| variable::value(options.env, name));
+    let all = options.console || chosen.any(|value| value.is_some());
     Arc::new(move |line| {
         if all || !trace::is_console_span(line) {
             let line = format!("{program} │ {}", terminal::harmless(line));
