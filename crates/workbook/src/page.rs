@@ -35,6 +35,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch},
 };
 
+pub use self::asked::Delays;
 use self::{
     asked::{Asked, Found, Mark},
     view::{Cut, TraceLine},
@@ -85,6 +86,8 @@ pub struct About {
     pub exports: bool,
     /// How long tier1's spans are waited for.
     pub patience: Duration,
+    /// How long tier1 waits where it is slow.
+    pub delays: Delays,
     /// The workspace, in which the snapshots are.
     pub workspace: PathBuf,
 }
@@ -239,6 +242,12 @@ fn refusal(request: &Request) -> Option<&'static str> {
     let named = request.uri().authority();
     if named.is_some_and(|named| !is_loopback(named)) {
         return Some("this page answers as 127.0.0.1 or localhost only");
+    }
+    // Another site can't read an answer, but it could hold the places of listeners.
+    let site = request.headers().get("sec-fetch-site");
+    let is_other = site.is_some_and(|site| site != "same-origin" && site != "none");
+    if is_other && request.uri().path() != "/" {
+        return Some("this is answered to the page itself only");
     }
     if request.method().is_safe() {
         return None;
@@ -519,8 +528,9 @@ async fn missing(
         return (StatusCode::NOT_FOUND, "this request is forgotten\n").into_response();
     };
     // It reads files.
-    let verdict =
-        tokio::task::spawn_blocking(move || asked::missing(&shared.about.workspace, step, &asked));
+    let verdict = tokio::task::spawn_blocking(move || {
+        asked::missing(&shared.about.workspace, step, shared.about.delays, &asked)
+    });
     match verdict.await {
         Ok(verdict) => Json(verdict).into_response(),
         Err(_) => (

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     Error, Programs,
     arrivals::Arrivals,
-    page::{About, Page},
+    page::{About, Delays, Page},
     step::{self, Step},
     terminal, trace,
     variable::{self, Variable},
@@ -49,7 +49,11 @@ pub struct Options<'a> {
 
 pub fn run(step: &Step, programs: &Programs, options: &Options<'_>) -> Result<ExitCode, Error> {
     let mut config = LabConfig::from_env()?;
-    config.slow_delay = Duration::from_millis(1500);
+    let delays = Delays {
+        here: slow_delay(options.env),
+        in_checks: config.slow_delay,
+    };
+    config.slow_delay = delays.here;
     config.slow_chance = 0.05;
     if programs.consumer.is_some() {
         config.without.push(Part::Consumer);
@@ -94,7 +98,7 @@ pub fn run(step: &Step, programs: &Programs, options: &Options<'_>) -> Result<Ex
     terminal::say(&format!("\n\n{}", shown.take(&store, true)));
     let tier1 = step.tier1()?;
     let routes = routes(&tier1);
-    let page = page(&lab, step, &tier1, &routes, options)?;
+    let page = page(&lab, step, &tier1, &routes, delays, options)?;
     terminal::say(&addresses(&lab, &page, &routes));
 
     let code = loop {
@@ -128,12 +132,19 @@ pub fn run(step: &Step, programs: &Programs, options: &Options<'_>) -> Result<Ex
     Ok(code)
 }
 
+/// What SLOW_DELAY_MS is to be: as long as tier1's own, unless the reader says otherwise.
+fn slow_delay(env: &[Variable]) -> Duration {
+    let given = variable::value(env, "SLOW_DELAY_MS").and_then(|ms| ms.parse().ok());
+    Duration::from_millis(given.unwrap_or(1500))
+}
+
 /// Serves the page.
 fn page(
     lab: &Lab,
     step: &Step,
     tier1: &Step,
     routes: &[&str],
+    delays: Delays,
     options: &Options<'_>,
 ) -> Result<Page, Error> {
     let delay =
@@ -148,6 +159,7 @@ fn page(
         tier1: lab.subject_url(),
         exports: tier1.has_telemetry(),
         patience: About::patience(Duration::from_millis(delay.unwrap_or_default())),
+        delays,
         workspace: step::workspace(),
     };
     Ok(lab.block_on(Page::start(about, lab.store(), options.page_port))?)

@@ -461,29 +461,32 @@ fn it_fits_and_can_be_read() {
     browser.run("document.getElementById('loose').open = true", json!([]));
     for scheme in ["light", "dark"] {
         for (width, height) in [(1440, 900), (1000, 800), (390, 844)] {
-            browser.look(scheme, width, height);
-            let dark = browser.value("matchMedia('(prefers-color-scheme: dark)').matches");
-            assert_eq!(dark, scheme == "dark");
-            let widths = browser.value(
-                "[document.documentElement.clientWidth, document.documentElement.scrollWidth, \
-                 [...document.querySelectorAll('main *')].filter(node => node.checkVisibility() \
-                 && node.getBoundingClientRect().right > document.documentElement.clientWidth) \
-                 .slice(0, 3).map(node => node.outerHTML.slice(0, 80))]",
-            );
-            assert_eq!(
-                widths[0], widths[1],
-                "{scheme} at {width}: this sticks out: {widths}"
-            );
-            // But for a scroll bar.
-            let seen = widths[0].as_u64().unwrap();
-            assert!(seen.abs_diff(width.into()) < 20, "{widths}");
-            let contrast = browser.run(CONTRAST, json!([]));
-            assert!(contrast[0].as_u64().unwrap() > 50, "text is seen at all");
-            assert_eq!(contrast[1], json!([]), "{scheme} at {width}");
-            keep(&browser, &format!("findings-{scheme}-{width}"));
+            look_at(&browser, "findings", scheme, (width, height));
         }
     }
     leave(&browser, &run);
+}
+
+/// Shows the page in this scheme and size: nothing may stick out, all text can be read.
+fn look_at(browser: &Browser, name: &str, scheme: &str, (width, height): (u32, u32)) {
+    browser.look(scheme, width, height);
+    let dark = browser.value("matchMedia('(prefers-color-scheme: dark)').matches");
+    assert_eq!(dark, scheme == "dark");
+    let widths = browser.value(
+        "[document.documentElement.clientWidth, document.documentElement.scrollWidth, \
+         [...document.querySelectorAll('main *')].filter(node => node.checkVisibility() \
+         && node.getBoundingClientRect().right > document.documentElement.clientWidth) \
+         .slice(0, 3).map(node => node.outerHTML.slice(0, 80))]",
+    );
+    let what = format!("{name}, {scheme} at {width}");
+    assert_eq!(widths[0], widths[1], "{what}: this sticks out: {widths}");
+    // But for a scroll bar.
+    let seen = widths[0].as_u64().unwrap();
+    assert!(seen.abs_diff(width.into()) < 20, "{what}: {widths}");
+    let contrast = browser.run(CONTRAST, json!([]));
+    assert!(contrast[0].as_u64().unwrap() > 50, "text is seen at all");
+    assert_eq!(contrast[1], json!([]), "{what}");
+    keep(browser, &format!("{name}-{scheme}-{width}"));
 }
 
 fn it_says_when_the_command_ends() {
@@ -493,16 +496,20 @@ fn it_says_when_the_command_ends() {
         "that it is live",
         "document.querySelector('#live').textContent === 'live'",
     );
-    for (path, height) in [("/fast", 1100), ("/error", 1300)] {
+    for (path, height) in [("/fast", 1100), ("/slow", 1100), ("/error", 1300)] {
         ask(&browser, path);
+        let verdict = browser.value("document.querySelector('#verdict').innerText");
+        assert!(
+            verdict.as_str().unwrap().contains("✓ Nothing."),
+            "{path}: {verdict}"
+        );
         for (scheme, width) in [
             ("light", 1440),
             ("dark", 1440),
             ("light", 390),
             ("dark", 390),
         ] {
-            browser.look(scheme, width, height);
-            keep(&browser, &format!("{}-{scheme}-{width}", &path[1..]));
+            look_at(&browser, &path[1..], scheme, (width, height));
         }
     }
     leave(&browser, &run);
@@ -512,6 +519,9 @@ fn it_says_when_the_command_ends() {
         "that it has ended",
         "document.querySelector('#banner').innerText.startsWith('The command has ended')",
     );
+    for scheme in ["light", "dark"] {
+        look_at(&browser, "ended", scheme, (1000, 800));
+    }
     // The same address again: the page goes on without being loaded anew.
     let port = run.page.rsplit(':').next().unwrap().to_owned();
     let again = Run::start("solution-03", &port);

@@ -312,8 +312,17 @@ pub struct FindingView {
     book: Option<String>,
 }
 
+/// What SLOW_DELAY_MS is, which a span tells.
+#[derive(Clone, Copy)]
+pub struct Delays {
+    /// In this system.
+    pub here: Duration,
+    /// In a check's, and so in the snapshots.
+    pub in_checks: Duration,
+}
+
 /// Compares a request with what step `step` wants of it.
-pub fn missing(workspace: &Path, step: u8, asked: &Asked) -> Verdict {
+pub fn missing(workspace: &Path, step: u8, delays: Delays, asked: &Asked) -> Verdict {
     let not = |why: String| Verdict::NotCompared { why };
     let recording = match &asked.found {
         Found::Waiting => return Verdict::Waiting,
@@ -328,7 +337,7 @@ pub fn missing(workspace: &Path, step: u8, asked: &Asked) -> Verdict {
     if !workspace.join(&snapshot).exists() {
         return not(format!("step {step:02} has no snapshot of {path}"));
     }
-    let (recording, note) = without_chance(recording);
+    let (recording, note) = as_in_a_check(recording, delays);
     let findings = match lab::judge(workspace, step, Role::Tier1, name, &recording) {
         Ok(()) => Vec::new(),
         Err(Failure::Diagnosis(mut first)) => {
@@ -377,40 +386,51 @@ fn chapter(workspace: &Path, step: u8) -> Option<String> {
     names.next().map(|name| format!("book/src/{name}"))
 }
 
-/// The recording without the events of what was slow by chance (SLOW_CHANCE), which no
-/// snapshot has, and which these were.
-fn without_chance(recording: &Arc<Recording>) -> (Arc<Recording>, Option<String>) {
+/// The recording as a check would have made it, and what is different for that. Without
+/// the events of what was slow by chance (SLOW_CHANCE), which no snapshot has and which
+/// did wait; and a wait of this system's SLOW_DELAY_MS is one of a check's.
+fn as_in_a_check(recording: &Recording, delays: Delays) -> (Recording, Option<String>) {
     const DELAYED: &str = "app.delayed";
     const DELAY_MS: &str = "app.delay_ms";
-    let mut slow = Vec::new();
-    let mut changed = Recording::clone(recording);
+    let millis = |delay: Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+    let (here, in_checks) = (millis(delays.here), millis(delays.in_checks));
+    let mut by_chance = Vec::new();
+    let mut notes = Vec::new();
+    let mut changed = recording.clone();
     for span in &mut changed.spans {
-        // There the delay is `/slow`'s own.
-        if !["do_queue", "do_saas"].contains(&span.name.as_str()) {
-            continue;
-        }
-        let lasted = span.duration_nanos() / 1_000_000;
+        let lasted = i64::try_from(span.duration_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        // Elsewhere the delay is `/slow`'s own.
+        let may_be_chance = ["do_queue", "do_saas"].contains(&span.name.as_str());
         let count = span.events.len();
         span.events.retain(|event| {
             let delay = event.attribute(DELAY_MS).and_then(Value::as_int);
-            let waited = delay
-                .and_then(|delay| u64::try_from(delay).ok())
-                .is_some_and(|delay| delay > 0 && lasted >= delay);
-            !(event.name == DELAYED && waited)
+            let waited = delay.is_some_and(|delay| delay > 0 && lasted >= delay);
+            !(may_be_chance && event.name == DELAYED && waited)
         });
         if span.events.len() < count {
-            slow.push(span.name.clone());
+            by_chance.push(span.name.clone());
+        }
+        let events = span.events.iter_mut().filter(|event| event.name == DELAYED);
+        for attribute in events.flat_map(|event| &mut event.attributes) {
+            let is_ours = attribute.key == DELAY_MS && attribute.value == Value::Int(here);
+            if is_ours && here != in_checks {
+                attribute.value = Value::Int(in_checks);
+                notes.push(format!(
+                    "SLOW_DELAY_MS is {here} here and {in_checks} in a check: {DELAY_MS} was \
+                     compared as if it were the same."
+                ));
+            }
         }
     }
-    if slow.is_empty() {
-        return (Arc::clone(recording), None);
+    if !by_chance.is_empty() {
+        notes.push(format!(
+            "{} waited by chance (SLOW_CHANCE): the event {DELAYED} that says so was left out \
+             of the comparison.",
+            by_chance.join(" and ")
+        ));
     }
-    let note = format!(
-        "{} waited by chance (SLOW_CHANCE); the event {DELAYED} that says so was left out of \
-         the comparison",
-        slow.join(" and ")
-    );
-    (Arc::new(changed), Some(note))
+    notes.dedup();
+    (changed, (!notes.is_empty()).then(|| notes.join(" ")))
 }
 
 #[cfg(test)]
@@ -527,31 +547,53 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_by_chance_is_left_out_and_said() {
+    async fn it_is_compared_as_if_it_were_a_check() {
         let feed = Feed::new(100).await;
         let store = feed.store();
         let mark = Mark::new(&store);
         let at = soon();
-        let delayed = |id: u64, name: &str, lasted: u64| {
+        let delayed = |id: u64, name: &str, lasted: u64, delay: u64| {
             let mut one = span((1, id, 0), name, 1, (at, at + lasted));
+            let delay = serde_json::json!({ "intValue": delay.to_string() });
             one["events"] = serde_json::json!([{
                 "timeUnixNano": "1", "name": "app.delayed",
-                "attributes": [{ "key": "app.delay_ms", "value": { "intValue": "300" } }],
+                "attributes": [{ "key": "app.delay_ms", "value": delay }],
             }]);
             one
         };
         let spans = [
-            delayed(1, "do_queue", 300),
-            delayed(2, "do_saas", 299),
-            delayed(3, "do_tier2", 300),
+            delayed(1, "do_queue", 1500, 1500),
+            delayed(2, "do_saas", 1499, 1500),
+            delayed(3, "do_tier2", 1500, 1500),
+            delayed(4, "do_tier2", 1500, 77),
         ];
         feed.spans("tier1-service", &spans).await;
         let Found::Spans(recording) = belonging(&store.snapshot(), &mark) else {
             panic!("one request");
         };
-        let (changed, note) = without_chance(&recording);
-        let events: Vec<usize> = changed.spans.iter().map(|span| span.events.len()).collect();
-        assert_eq!(events, [0, 1, 1]);
-        assert!(note.unwrap().starts_with("do_queue waited by chance"));
+        let delays = |here: u64| Delays {
+            here: Duration::from_millis(here),
+            in_checks: Duration::from_millis(300),
+        };
+        let told = |recording: &Recording| -> Vec<Option<i64>> {
+            let spans = recording.spans.iter();
+            let first = spans.map(|span| span.events.first()?.attribute("app.delay_ms"));
+            first.map(|value| value?.as_int()).collect()
+        };
+        let (changed, note) = as_in_a_check(&recording, delays(1500));
+        // What waited by chance; what says that it waited and did not; `/slow`'s own; and
+        // one that says something else than is so.
+        assert_eq!(told(&changed), [None, Some(300), Some(300), Some(77)]);
+        let note = note.unwrap();
+        assert!(
+            note.starts_with("SLOW_DELAY_MS is 1500 here and 300 in a check"),
+            "{note}"
+        );
+        assert!(note.contains("do_queue waited by chance"), "{note}");
+        assert_eq!(note.matches("SLOW_DELAY_MS").count(), 1, "{note}");
+
+        let (same, note) = as_in_a_check(&recording, delays(2000));
+        assert_eq!(told(&same), [None, Some(1500), Some(1500), Some(77)]);
+        assert!(!note.unwrap().contains("SLOW_DELAY_MS"));
     }
 }

@@ -13,6 +13,11 @@ use crate::arrivals::tests::{Feed, span};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
+const DELAYS: Delays = Delays {
+    here: Duration::from_millis(1500),
+    in_checks: Duration::from_millis(300),
+};
+
 /// A page with a receiver, and a tier1 that does as `tier1` does.
 struct Site {
     feed: Feed,
@@ -35,6 +40,7 @@ impl Site {
             tier1: url,
             exports: true,
             patience: Duration::from_millis(300),
+            delays: DELAYS,
             workspace: crate::step::workspace(),
         };
         let page = Page::start(about, feed.store(), 0).await.unwrap();
@@ -163,6 +169,24 @@ async fn it_answers_as_this_machine_only() {
     assert!([400, 403].contains(&status_of(&site.page, two).await));
     let whole = "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
     assert_eq!(status_of(&site.page, whole).await, 403);
+}
+
+#[tokio::test]
+async fn other_sites_are_answered_the_page_alone() {
+    let site = Site::new(Router::new()).await;
+    for (from, page, api) in [
+        ("cross-site", 200, 403),
+        ("same-site", 200, 403),
+        ("same-origin", 200, 200),
+        ("none", 200, 200),
+    ] {
+        for (path, expected) in [("/", page), ("/api/events", api), ("/api/logs", api)] {
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: {from}\r\n\r\n");
+            let status = status_of(&site.page, &request).await;
+            assert_eq!(status, expected, "{path} from {from}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -497,6 +521,7 @@ async fn a_port_that_is_taken_is_no_obstacle() {
         tier1: String::new(),
         exports: false,
         patience: DEADLINE,
+        delays: DELAYS,
         workspace: PathBuf::new(),
     };
     let port = one.page.address.port();
