@@ -18,10 +18,16 @@ pub fn wanted() -> bool {
 /// Runs `tests` one after the other, as `cargo test` would. Unless Docker is asked
 /// for, they are listed as ignored, and `--ignored` runs them.
 pub fn run(tests: &[Test]) -> ExitCode {
+    run_if(wanted(), NOT_RUN, tests)
+}
+
+/// [`run`] for tests that need something else: `wanted` says whether it is there, and
+/// `not_run` is said where it isn't.
+pub fn run_if(wanted: bool, not_run: &str, tests: &[Test]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(1);
-    if !wanted() && !arguments.list {
-        println!("\n{NOT_RUN}");
+    if !wanted && !arguments.list {
+        println!("\n{not_run}");
     }
     let trials = tests
         .iter()
@@ -30,7 +36,7 @@ pub fn run(tests: &[Test]) -> ExitCode {
                 test();
                 Ok(())
             })
-            .with_ignored_flag(!wanted())
+            .with_ignored_flag(!wanted)
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()

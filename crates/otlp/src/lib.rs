@@ -34,7 +34,7 @@ pub use model::{
 pub use normalize::{Contract, ExtraAttribute, Extras, Internal, Keep, Order, Rules};
 pub use receiver::{Behaviour, Receiver};
 pub use recorded::Recorded;
-pub use render::{WaterfallOptions, tree, waterfall};
+pub use render::{WaterfallOptions, duration_text, severity, tree, waterfall};
 pub use snapshot::{
     Expected, NormalAttribute, NormalEvent, NormalLink, NormalParent, NormalSpan, NormalTrace,
     Normalized, ParseError, Shown, Target,

@@ -21,15 +21,18 @@ pub struct WaterfallOptions {
     pub color: bool,
     /// Whether to use characters outside ASCII for lines, bars and marks.
     pub unicode: bool,
+    /// Whether to show each span's attributes, with their types, below its row.
+    pub attributes: bool,
 }
 
 impl Default for WaterfallOptions {
-    /// 80 columns, no colours, Unicode.
+    /// 80 columns, no colours, Unicode, no attributes.
     fn default() -> Self {
         Self {
             width: 80,
             color: false,
             unicode: true,
+            attributes: false,
         }
     }
 }
@@ -127,8 +130,8 @@ pub fn tree(traces: &[Trace]) -> String {
 /// The traces as waterfalls: for each span a row with its name, service, kind,
 /// duration, and a bar on the time axis of its trace.
 ///
-/// Below a row come, indented and limited in number, what went wrong, links,
-/// events, and those of `logs` that were written in the span, with the time
+/// Below a row come, indented and limited in number, what went wrong, attributes
+/// where they are asked for, links, events, and those of `logs` that were written in the span, with the time
 /// since the start of the trace. Records of these traces whose span is not here
 /// come last; records of other traces are left out.
 ///
@@ -211,6 +214,9 @@ fn lines<'a>(trace: &'a Trace, glyphs: &Glyphs) -> Vec<Line<'a>> {
 /// How many links, events and log records are shown below a span, together.
 pub(crate) const MAX_NOTES: usize = 20;
 
+/// How many attributes are shown below a span.
+const MAX_ATTRIBUTES: usize = 50;
+
 struct Columns {
     name: usize,
     /// 0 if it is not shown.
@@ -289,6 +295,7 @@ impl Counts {
 struct Waterfall<'a> {
     glyphs: &'static Glyphs,
     color: bool,
+    attributes: bool,
     width: usize,
     columns: Columns,
     services: Vec<&'a str>,
@@ -368,6 +375,7 @@ impl<'a> Waterfall<'a> {
         Self {
             glyphs,
             color: options.color,
+            attributes: options.attributes,
             width,
             columns: columns(traces, width, glyphs),
             services: services(traces),
@@ -504,6 +512,17 @@ impl<'a> Waterfall<'a> {
         if let Some(text) = error_note(span, glyphs) {
             self.push(out, &line.below, &text, sgr::RED);
         }
+        if self.attributes {
+            let more = span.attributes.len().saturating_sub(MAX_ATTRIBUTES);
+            for attribute in span.attributes.iter().take(MAX_ATTRIBUTES) {
+                let text = format!("{} = {}", plain(&attribute.key), attribute.value);
+                self.push(out, &line.below, &text, sgr::DIM);
+            }
+            if more > 0 {
+                let text = format!("{} {more} more attributes", glyphs.ellipsis);
+                self.push(out, &line.below, &text, sgr::DIM);
+            }
+        }
         let mut notes: Vec<Note> = Vec::new();
         for link in &span.links {
             notes.push(Note {
@@ -602,7 +621,7 @@ pub(crate) fn body(record: &LogRecord) -> String {
 
 /// The text of a record's severity, or the name of its number's range (Logs
 /// data model, "Displaying Severity").
-pub(crate) fn severity(record: &LogRecord) -> String {
+pub fn severity(record: &LogRecord) -> String {
     if !record.severity_text.is_empty() {
         return plain(&record.severity_text);
     }
@@ -649,6 +668,11 @@ fn columns(traces: &[Trace], total: usize, glyphs: &Glyphs) -> Columns {
         bar: rest - name,
         gap,
     }
+}
+
+/// A duration in nanoseconds with three digits and a unit, as people say it: `8.44 ms`.
+pub fn duration_text(nanos: u64) -> String {
+    duration(nanos, &UNICODE)
 }
 
 /// A duration with three digits and a unit, as people say it.

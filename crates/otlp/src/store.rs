@@ -154,6 +154,22 @@ impl Snapshot {
         &self.0.logs.items
     }
 
+    /// The number of the first request that is here, where the first that ever came
+    /// has 0. Who remembers a number knows which are new to them.
+    pub fn first_request(&self) -> u64 {
+        self.0.requests.dropped
+    }
+
+    /// The number of the first span that is here, counted as the requests are.
+    pub fn first_span(&self) -> u64 {
+        self.0.spans.dropped
+    }
+
+    /// The number of the first log record that is here, counted as the requests are.
+    pub fn first_log(&self) -> u64 {
+        self.0.logs.dropped
+    }
+
     /// How many requests, spans and log records were forgotten, together,
     /// since the limit was reached.
     pub fn dropped(&self) -> u64 {
@@ -396,7 +412,10 @@ mod tests {
             .collect();
         assert_eq!(seen, [("/2", 400), ("/3", 200)]);
         assert_eq!(store.spans().len(), 2);
-        assert_eq!(store.snapshot().dropped(), 2);
+        let snapshot = store.snapshot();
+        assert_eq!(snapshot.dropped(), 2);
+        assert_eq!((snapshot.first_request(), snapshot.first_span()), (1, 1));
+        assert_eq!(snapshot.first_log(), 0);
 
         let late = store.begin(request("/4"));
         store.clear();

@@ -5,7 +5,8 @@ mod common;
 use common::{Random, linked, resource, span, span_id, trace_id, with};
 use opentelemetry_semantic_conventions::attribute as key;
 use otlp::{
-    Event, LogRecord, Span, SpanKind, StatusCode, WaterfallOptions, traces, tree, waterfall,
+    Event, KeyValue, LogRecord, Span, SpanKind, StatusCode, WaterfallOptions, traces, tree,
+    waterfall,
 };
 
 fn system() -> (Vec<Span>, Vec<LogRecord>) {
@@ -86,6 +87,7 @@ fn draw(width: usize, unicode: bool, color: bool) -> String {
         width,
         color,
         unicode,
+        ..WaterfallOptions::default()
     };
     waterfall(&traces(&spans), &logs, &options)
 }
@@ -242,6 +244,7 @@ fn odd_times_depths_and_scripts_do_not_panic() {
             width,
             color: round % 2 == 0,
             unicode: round % 4 < 2,
+            attributes: round % 3 == 0,
         };
         let text = waterfall(&traces(&spans), &[], &options);
         assert!(text.lines().count() >= spans.len());
@@ -252,6 +255,30 @@ fn odd_times_depths_and_scripts_do_not_panic() {
     let text = waterfall(&traces(&chain), &[], &WaterfallOptions::default());
     assert!(text.lines().all(|line| columns(line) <= 80));
     assert_eq!(waterfall(&[], &[], &WaterfallOptions::default()), "");
+}
+
+#[test]
+fn attributes_are_shown_with_their_types_where_they_are_asked_for() {
+    let (spans, logs) = system();
+    let options = WaterfallOptions {
+        attributes: true,
+        ..WaterfallOptions::default()
+    };
+    let text = waterfall(&traces(&spans), &logs, &options);
+    assert!(
+        text.contains("      ✗ Error 502: tier2 did not answer\n      error.type = \"502\"\n"),
+        "{text}"
+    );
+    assert!(!draw(80, true, false).contains("error.type"));
+
+    let mut one = span((1, 1, 0), "x", SpanKind::Internal, "s", (0, 1));
+    one.attributes = (0..60_i64).map(|i| KeyValue::new("n", i)).collect();
+    let text = waterfall(&traces(&[one]), &[], &options);
+    assert!(
+        text.contains("n = 49\n") && !text.contains("n = 50"),
+        "{text}"
+    );
+    assert!(text.contains("… 10 more attributes"), "{text}");
 }
 
 #[test]

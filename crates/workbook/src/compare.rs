@@ -126,7 +126,7 @@ impl Compare {
                 terminal::heading(&format!("{heading}: {step}"))
             );
             let _ = writeln!(text, "{}\n", record.told(&asked));
-            text.push_str(&trace::traces(&record.recording));
+            text.push_str(&trace::traces(&record.recording, &terminal::options()));
         }
         let (told, alike) =
             self.differences(workspace, &asked, &yours.recording, &solution.recording)?;
@@ -304,12 +304,11 @@ impl Programs {
     fn record(&self, step: &Step, program: &OsStr, asked: &Asked) -> Result<Record, LabError> {
         let mut config = LabConfig::from_env()?;
         config.queue_timeout = QUEUE_TIMEOUT;
-        let variables = [trace::EXPORT_SOON];
         let program = Program::tier1(program);
         let Asked::Path(path) = asked else {
             config.role = Role::Consumer;
             let mut lab = Lab::start(config)?;
-            lab.spawn(&program.consuming(), &variables)?;
+            lab.spawn(&program.consuming(), &trace::EXPORT_SOON)?;
             lab.publish_in_span(Outgoing::new(MESSAGE))?;
             lab.wait_for_log(&["processed", MESSAGE], CONSUMER_PATIENCE)?;
             return Ok(Record {
@@ -320,13 +319,13 @@ impl Programs {
         let lab = match &self.tier1 {
             None => {
                 let mut lab = Lab::start(config)?;
-                lab.spawn(&program, &variables)?;
+                lab.spawn(&program, &trace::EXPORT_SOON)?;
                 lab
             }
             Some(tier1) => {
                 let mut lab = Lab::start(config.without(Part::Consumer))?;
-                lab.spawn_consumer(&program, &variables, None)?;
-                lab.spawn(&Program::tier1(tier1), &variables)?;
+                lab.spawn_consumer(&program, &trace::EXPORT_SOON, None)?;
+                lab.spawn(&Program::tier1(tier1), &trace::EXPORT_SOON)?;
                 lab
             }
         };

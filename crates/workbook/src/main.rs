@@ -1,5 +1,6 @@
 //! The `cargo workbook` command.
 
+mod arrivals;
 mod build;
 mod check;
 mod compare;
@@ -8,6 +9,7 @@ mod desk;
 mod dev;
 mod docker;
 mod hint;
+mod page;
 mod patch;
 mod reset;
 mod run;
@@ -16,6 +18,7 @@ mod step;
 mod terminal;
 mod trace;
 mod usage;
+mod variable;
 mod watch;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -49,7 +52,8 @@ NO_COLOR=1 switches colours off.
 
 Examples:
   cargo workbook                           which step is next
-  cargo workbook run                       try the system with curl or a browser
+  cargo workbook run                       try the system, in a browser too
+  cargo workbook run 8 --env LOG_FORMAT=json
   cargo workbook trace solution-01 /fast   one request and its traces
   cargo workbook trace 1 /fast --without tier2
   cargo workbook check --watch             the next step's check, at each save
@@ -66,13 +70,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the whole system until ctrl-c and prints each request's traces
+    /// Runs the whole system until ctrl-c, with a page that shows its traces
     Run {
         /// Which tier1 [default: the last solution]
         step: Option<Step>,
         /// The port of tier1; if it is taken, another one
         #[arg(long, default_value_t = 8080)]
         port: u16,
+        /// The port of the page; if it is taken, another one
+        #[arg(long, default_value_t = 8088)]
+        page_port: u16,
+        /// Shows what a console exporter writes, too
+        #[arg(long)]
+        console: bool,
+        /// A variable for the step's program; may be repeated
+        #[arg(long, value_name = "NAME=VALUE")]
+        env: Vec<String>,
     },
     /// Makes one request, prints the answer and the traces, and ends
     Trace {
@@ -84,6 +97,12 @@ enum Command {
         /// Leaves out tier2, saas or queue; may be repeated
         #[arg(long, value_enum, value_name = "PART", hide_possible_values = true)]
         without: Vec<Without>,
+        /// Shows each span's attributes, with their types
+        #[arg(long)]
+        attributes: bool,
+        /// A variable for the step's program; may be repeated
+        #[arg(long, value_name = "NAME=VALUE")]
+        env: Vec<String>,
     },
     Check(check::Check),
     Hint(hint::Hint),
@@ -119,7 +138,7 @@ fn path(text: &str) -> Result<String, String> {
     if text.starts_with('/') && printable {
         Ok(text.to_owned())
     } else {
-        Err("a path starts with `/`, such as /fast".to_owned())
+        Err("a path starts with `/`, such as /fast, and has no spaces".to_owned())
     }
 }
 
@@ -144,17 +163,39 @@ fn main() -> ExitCode {
 impl Command {
     fn run(self) -> Result<ExitCode, Error> {
         match self {
-            Self::Run { step, port } => {
+            Self::Run {
+                step,
+                port,
+                page_port,
+                console,
+                env,
+            } => {
+                let env = variable::all(&env)?;
                 let step = step.map_or_else(Step::last_solution, Ok)?;
-                run::run(&step, &Programs::prepare(&step)?, port)
+                let options = run::Options {
+                    port,
+                    page_port,
+                    console,
+                    env: &env,
+                };
+                run::run(&step, &Programs::prepare(&step)?, &options)
             }
             Self::Trace {
                 step,
                 path,
                 without,
+                attributes,
+                env,
             } => {
-                let without = without.into_iter().map(Part::from);
-                trace::trace(&step, &Programs::prepare(&step)?, &path, without)
+                let env = variable::all(&env)?;
+                let programs = Programs::prepare(&step)?;
+                let ask = trace::Ask {
+                    path: &path,
+                    without: without.into_iter().map(Part::from).collect(),
+                    attributes,
+                    env: &env,
+                };
+                trace::trace(&step, &programs, ask)
             }
             Self::Check(check) => check.run(),
             Self::Hint(hint) => hint.run(),
@@ -211,6 +252,8 @@ enum Error {
     Io(#[from] std::io::Error),
     #[error("there is no {0}; there are {1}")]
     NoStep(String, String),
+    #[error("--env: {0}")]
+    Variable(&'static str),
     #[error("can't start cargo: {0}")]
     NoCargo(std::io::Error),
     #[error("{0} does not compile: see the messages above")]

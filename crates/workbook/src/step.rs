@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use crate::Error;
+use crate::{Error, course};
 
 /// The step in which the consumer is the program, not tier1.
 const CONSUMER: u8 = 13;
@@ -86,9 +86,33 @@ impl Step {
 
     /// Whether it is one of those that export something.
     pub fn has_telemetry(&self) -> bool {
+        self.folder().join("src/telemetry.rs").exists()
+    }
+
+    /// The tier1 that runs with it: its own, or, of a step about the consumer, the last
+    /// solution's.
+    pub fn tier1(&self) -> Result<Self, Error> {
+        if self.is_consumer() {
+            Self::last_solution()
+        } else {
+            Ok(self.clone())
+        }
+    }
+
+    /// Whether its tier1 has the route `path`, which not all of them have.
+    pub fn has_route(&self, path: &str) -> bool {
+        let routes = std::fs::read_to_string(self.folder().join("src/routes.rs"));
+        routes.is_ok_and(|routes| routes.contains(&format!(".route(\"{path}\"")))
+    }
+
+    fn title(&self) -> Option<String> {
+        let manifest = std::fs::read_to_string(self.folder().join("Cargo.toml")).ok()?;
+        course::title(&manifest, self.number).map(str::to_owned)
+    }
+
+    fn folder(&self) -> PathBuf {
         let folder = if self.solution { "solutions" } else { "steps" };
-        let file = format!("{folder}/step-{:02}/src/telemetry.rs", self.number);
-        workspace().join(file).exists()
+        workspace().join(format!("{folder}/step-{:02}", self.number))
     }
 
     /// The solution of the last step there is whose program is tier1.
@@ -104,6 +128,17 @@ impl Step {
 /// The workspace, which this command is always run from.
 pub fn workspace() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// Number and title of each step whose program is tier1.
+pub fn titles() -> Result<Vec<(u8, String)>, Error> {
+    let steps = all()?.into_iter();
+    let mut titles: Vec<(u8, String)> = steps
+        .filter(|step| !step.solution && !step.is_consumer())
+        .map(|step| (step.number, step.title().unwrap_or_default()))
+        .collect();
+    titles.sort();
+    Ok(titles)
 }
 
 fn all() -> Result<Vec<Step>, Error> {
@@ -136,6 +171,21 @@ mod tests {
         ] {
             assert!(name.parse::<Step>().is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn steps_have_titles_and_some_a_route_more() {
+        let titles = titles().unwrap();
+        assert_eq!(titles[4], (5, "Requests out".to_owned()));
+        assert!(
+            titles.iter().all(|(_, title)| !title.is_empty()),
+            "{titles:?}"
+        );
+        assert!(titles.iter().all(|(number, _)| *number != CONSUMER));
+        let has_panic = |name: &str| name.parse::<Step>().unwrap().has_route("/panic");
+        assert!(has_panic("solution-12") && has_panic("12") && !has_panic("11"));
+        let consumer: Step = "13".parse().unwrap();
+        assert_eq!(consumer.tier1().unwrap(), Step::last_solution().unwrap());
     }
 
     #[test]

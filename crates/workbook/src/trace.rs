@@ -3,14 +3,23 @@
 use std::{fmt::Write, process::ExitCode, time::Duration};
 
 use lab::{Lab, LabConfig, Part, Program, Recording, Response};
+use otlp::WaterfallOptions;
 
-use crate::{Error, Programs, step::Step, terminal};
+use crate::{
+    Error, Programs,
+    step::Step,
+    terminal,
+    variable::{self, Variable},
+};
 
 /// How many of a program's log lines are shown.
 const LOG_LINES: usize = 20;
 
-/// Has tier1 send its spans soon, not after the five seconds that are the default.
-pub const EXPORT_SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
+/// Has tier1 send its spans and records soon, not after the seconds that are the default.
+pub const EXPORT_SOON: [(&str, &str); 2] = [
+    ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ("OTEL_BLRP_SCHEDULE_DELAY", "50"),
+];
 
 /// How long a step that exports in the background is waited for.
 const EXPORT_PATIENCE: Duration = Duration::from_secs(1);
@@ -18,16 +27,22 @@ const EXPORT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a consumer may take until it has a message and has settled it.
 const CONSUMER_PATIENCE: Duration = Duration::from_secs(2);
 
-pub fn trace(
-    step: &Step,
-    programs: &Programs,
-    path: &str,
-    without: impl Iterator<Item = Part>,
-) -> Result<ExitCode, Error> {
+/// What is asked for.
+pub struct Ask<'a> {
+    pub path: &'a str,
+    /// What of the system is left out.
+    pub without: Vec<Part>,
+    /// Whether to show attributes.
+    pub attributes: bool,
+    /// Variables for the step's program.
+    pub env: &'a [Variable],
+}
+
+pub fn trace(step: &Step, programs: &Programs, ask: Ask<'_>) -> Result<ExitCode, Error> {
     let mut config = LabConfig::from_env()?;
     // As long as tier1's own: the gap in `/slow` is to be seen.
     config.slow_delay = Duration::from_millis(1500);
-    config.without.extend(without);
+    config.without.extend(ask.without);
     if programs.consumer.is_some() {
         config.without.push(Part::Consumer);
     }
@@ -35,14 +50,26 @@ pub fn trace(
     let mut lab = Lab::start(config)?;
     // Without a queue it would never be ready.
     if let Some(consumer) = programs.consumer.as_ref().filter(|_| has_queue) {
-        lab.spawn_consumer(&Program::tier1(consumer), &[EXPORT_SOON], None)?;
+        let variables = variable::with(&EXPORT_SOON, ask.env);
+        lab.spawn_consumer(&Program::tier1(consumer), &variables, None)?;
     }
-    lab.spawn(&Program::tier1(&programs.tier1), &[EXPORT_SOON])?;
-    let response = lab.get(path)?;
+    // The step's program is one of the two.
+    let own = if programs.consumer.is_some() {
+        &[]
+    } else {
+        ask.env
+    };
+    let variables = variable::with(&EXPORT_SOON, own);
+    lab.spawn(&Program::tier1(&programs.tier1), &variables)?;
+    let response = lab.get(ask.path)?;
     wait_for_export(step, &lab);
     let consumers_log = lab.logged_by_consumer(CONSUMER_PATIENCE);
     let recording = lab.finish()?;
-    let mut text = report(step, path, &response, &recording);
+    let options = WaterfallOptions {
+        attributes: ask.attributes,
+        ..terminal::options()
+    };
+    let mut text = report(step, ask.path, &response, &recording, &options);
     tell_log("consumer", &consumers_log, &mut text);
     terminal::say(&text);
     Ok(ExitCode::SUCCESS)
@@ -64,7 +91,13 @@ pub fn wait_for_export(step: &Step, lab: &Lab) {
 }
 
 /// Status, body, traces, and what tier1 logged.
-pub fn report(step: &Step, path: &str, response: &Response, recording: &Recording) -> String {
+fn report(
+    step: &Step,
+    path: &str,
+    response: &Response,
+    recording: &Recording,
+    options: &WaterfallOptions,
+) -> String {
     let mut text = String::new();
     let Response {
         status,
@@ -81,7 +114,7 @@ pub fn report(step: &Step, path: &str, response: &Response, recording: &Recordin
         let _ = writeln!(text, "{}", terminal::harmless(line));
     }
     text.push('\n');
-    text.push_str(&traces(recording));
+    text.push_str(&traces(recording, options));
     if !recording.spans.iter().any(is_own) {
         let _ = writeln!(text, "\ntier1 ({step}) exported no span.");
     }
@@ -121,10 +154,10 @@ pub fn is_console_span(line: &str) -> bool {
 }
 
 /// All traces of a recording as waterfalls.
-pub fn traces(recording: &Recording) -> String {
+pub fn traces(recording: &Recording, options: &WaterfallOptions) -> String {
     let traces = recording.traces();
     if traces.is_empty() {
         return "No trace arrived.\n".to_owned();
     }
-    otlp::waterfall(&traces, &recording.logs, &terminal::options())
+    otlp::waterfall(&traces, &recording.logs, options)
 }

@@ -11,7 +11,7 @@ use lab::{BrokerChoice, Lab, LabConfig, Program, Recording};
 use nix::sys::resource::{UsageWho, getrusage};
 use otlp::SpanKind;
 
-use crate::{Error, build, step::Step, terminal, trace};
+use crate::{Error, build, step::Step, terminal, trace, variable};
 
 /// Measures what a request costs in each solution, in processor time
 ///
@@ -38,16 +38,9 @@ pub struct Cost {
     /// How many requests at a time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
     connections: u32,
-    /// A variable for tier1, such as OTEL_TRACES_EXPORTER=none; may be given more than once
-    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
-    env: Vec<(String, String)>,
-}
-
-fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a variable is given as NAME=VALUE".to_owned()),
-    }
+    /// A variable for tier1, such as OTEL_TRACES_EXPORTER=none
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
 }
 
 /// Enough for what arrives while the exporter waits for an answer: it is the cost that is
@@ -150,7 +143,7 @@ impl Cost {
 
     /// What arrives of so many requests, one after another, of the connection's as well.
     fn count(&self, program: &Path, requests: u32) -> Result<Arrived, Error> {
-        let lab = self.start(program, &[trace::EXPORT_SOON])?;
+        let lab = self.start(program, &trace::EXPORT_SOON)?;
         // One after another: each has come before the next, or never comes.
         for _ in 0..requests {
             lab.block_on(load(&lab.subject_url(), 1, 1))?;
@@ -195,10 +188,8 @@ impl Cost {
     fn start(&self, program: &Path, variables: &[(&str, &str)]) -> Result<Lab, Error> {
         // RabbitMQ would take its own time from the same cores.
         let mut lab = Lab::start(LabConfig::new(BrokerChoice::Embedded))?;
-        let own = self.env.iter();
-        let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
-        let variables: Vec<_> = variables.iter().copied().chain(own).collect();
-        lab.spawn(&Program::tier1(program), &variables)?;
+        let own = variable::all(&self.env)?;
+        lab.spawn(&Program::tier1(program), &variable::with(variables, &own))?;
         connect(&lab)?;
         Ok(lab)
     }
@@ -326,11 +317,5 @@ mod tests {
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(median(&[]), 0.0);
         assert_eq!(middle_half(&[5.0, 1.0, 3.0, 2.0, 4.0]), (2.0, 4.0));
-    }
-
-    #[test]
-    fn a_variable_has_a_name() {
-        assert_eq!(variable("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
-        assert!(variable("A").is_err() && variable("=b").is_err());
     }
 }

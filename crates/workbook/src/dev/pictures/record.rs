@@ -93,11 +93,11 @@ pub fn record(picture: &Picture, programs: &Programs) -> Result<Recorded, Error>
     };
     let mut variables = picture.variables.to_vec();
     if picture.scene != Scene::Stopped {
-        variables.push(EXPORT_SOON);
+        variables.extend(EXPORT_SOON);
     }
     let mut lab = Lab::start(config)?;
     if picture.solution == CONSUMER {
-        lab.spawn_consumer(&programs.of(CONSUMER)?, &[EXPORT_SOON], None)?;
+        lab.spawn_consumer(&programs.of(CONSUMER)?, &EXPORT_SOON, None)?;
     }
     lab.spawn(&programs.of(tier1)?, &variables)?;
 
