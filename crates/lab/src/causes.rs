@@ -301,8 +301,8 @@ fn general(about: &About<'_>) -> Option<&'static str> {
     use SpanType::HttpServer;
     Some(match (about.kind, about.span) {
         (Kind::Nothing, _) => {
-            "No provider was made global, it has no exporter, or the process ended before \
-             the batch was sent and nothing flushed it."
+            "Nothing makes a span, no provider is global, it has no exporter, or the process \
+             ended before the batch was sent and nothing flushed it."
         }
         (Kind::Endpoint, _) => {
             "`.with_endpoint(…)` takes the whole URL, /v1/traces included. \

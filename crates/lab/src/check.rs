@@ -31,6 +31,9 @@ use crate::{
 /// compiles something else meanwhile may need its time for that.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Set by whoever says what comes after a check that passed.
+pub const TELLS_WHAT_IS_NEXT: &str = "WORKBOOK_TELLS_WHAT_IS_NEXT";
+
 /// How many tests run at a time, unless `--test-threads` says otherwise.
 const TEST_THREADS: usize = 6;
 
@@ -341,9 +344,7 @@ impl Check {
             })
             .collect();
         let conclusion = libtest_mimic::run(arguments, trials);
-        if let Some(pass) = pass {
-            pass.note(&conclusion);
-        }
+        let noted = pass.is_some_and(|pass| pass.note(&conclusion));
         if !conclusion.has_failed() {
             for text in shown.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 println!("{text}");
@@ -352,6 +353,13 @@ impl Check {
             if !extras.is_empty() {
                 let extras: Vec<&str> = extras.iter().map(String::as_str).collect();
                 println!("accepted as extra: {}", extras.join(", "));
+            }
+            // `cargo workbook check` says it by itself.
+            if noted && std::env::var_os(TELLS_WHAT_IS_NEXT).is_none() {
+                println!(
+                    "\nstep {} has passed. What is next: cargo workbook",
+                    self.guide.step
+                );
             }
         }
         conclusion.exit_code()
@@ -386,15 +394,15 @@ impl Pass {
     }
 
     /// Notes it, if all tests ran and passed, and nobody has edited the step meanwhile.
-    /// That it can't be noted is no finding of a check.
-    fn note(&self, conclusion: &Conclusion) {
+    /// Answers whether it did; that it can't be noted is no finding of a check.
+    fn note(&self, conclusion: &Conclusion) -> bool {
         let passed = usize::try_from(conclusion.num_passed).unwrap_or(0);
         let whole =
             passed >= self.tests && conclusion.num_filtered_out == 0 && !conclusion.has_failed();
         let folder = self.workspace.join(format!("steps/step-{:02}", self.step));
-        if whole && passed::digest(&folder).is_ok_and(|now| now == self.digest) {
-            let _ = passed::note(&self.workspace, self.step, &self.digest);
-        }
+        whole
+            && passed::digest(&folder).is_ok_and(|now| now == self.digest)
+            && passed::note(&self.workspace, self.step, &self.digest).is_ok()
     }
 }
 

@@ -6,9 +6,10 @@ use std::{
 };
 
 use crate::{
-    causes::{self, About, Causes, Place},
+    causes::{self, About, Causes, Kind, Place},
     contract::{StepContract, TIER1},
     diagnosis::Diagnosis,
+    todo::first_todo,
 };
 
 /// Where a check stands and what it checks. Made by [`check!`](crate::check!).
@@ -76,7 +77,10 @@ impl Guide {
             sentence: sentence.into(),
             detail: detail.into(),
             cause: cause.map(str::to_owned),
-            next: self.next(self.causes.before(about), place),
+            next: match about.kind {
+                Kind::Nothing => self.next_of_all(place),
+                _ => self.next(self.causes.before(about), place),
+            },
             hint: self.hint(),
             book: self.book(Some(&id)),
             id,
@@ -115,6 +119,26 @@ impl Guide {
         let mut steps: Vec<_> = places.map(|place| self.told(place)).collect();
         steps.push(command);
         Some(steps.join(", then "))
+    }
+
+    /// The same where each TODO is needed, and nothing says which of them is missing: the
+    /// first that is still there. Without one, all places that the cause names may be meant.
+    fn next_of_all(&self, place: Option<Place>) -> Option<String> {
+        let package = Path::new(&*self.home.manifest_dir);
+        let source = package.join("src");
+        if !self.own_program || self.package_dir().starts_with("solutions") || !source.is_dir() {
+            return self.next(None, place);
+        }
+        let command = format!("`cargo test -p {}`", self.home.package);
+        place?;
+        Some(match first_todo(&source) {
+            Some(todo) => {
+                let file = todo.file.strip_prefix(package).unwrap_or(&todo.file);
+                let file = self.package_dir().join(file);
+                format!("{} TODO {}, then {command}", file.display(), todo.number)
+            }
+            None => format!("the places that the cause names, then {command}"),
+        })
     }
 
     /// A place with its path.

@@ -425,3 +425,38 @@ fn another_recording_may_stand_in_for_a_snapshot() {
     let by_snapshot = lab::judge(workspace, 6, Role::Tier1, "fast", &spoiled());
     assert_eq!(judge(spoiled()), text(by_snapshot));
 }
+
+#[test]
+fn where_nothing_came_the_first_todo_that_is_left_is_next() {
+    let next = |files: &[(&str, &str)]| {
+        let step = tempfile::tempdir().expect("a folder for it");
+        let package = step.path().join("steps/step-06");
+        std::fs::create_dir_all(package.join("src")).expect("a folder below it");
+        for (name, text) in files {
+            std::fs::write(package.join("src").join(name), text).expect("a file in it");
+        }
+        let home = Home {
+            manifest_dir: package.display().to_string().into(),
+            ..home()
+        };
+        let case = check(home).offline().expect("it starts nothing");
+        let said = text(case.expect_exported(&recording(Vec::new())));
+        let next = said.lines().skip_while(|line| !line.contains("  next "));
+        let next: Vec<_> = next.take_while(|line| !line.contains("  hint ")).collect();
+        next.join("\n")
+    };
+    let begun = next(&[
+        ("main.rs", "fn main() {\n    // TODO 3: Call it.\n}\n"),
+        ("queue.rs", "// TODO 1 is done, TODO 2, too.\n"),
+        ("routes.rs", "    // TODO 4: Add it.\n"),
+    ]);
+    assert!(
+        begun.contains("steps/step-06/src/main.rs TODO 3, then"),
+        "{begun}"
+    );
+    let all_gone = next(&[("main.rs", "fn main() {}\n")]);
+    assert!(
+        all_gone.contains("the places that the cause names, then"),
+        "{all_gone}"
+    );
+}

@@ -47,6 +47,8 @@ pub struct Arrival {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Root {
     pub name: String,
+    /// The service that made it.
+    pub service: String,
     pub status: StatusCode,
     /// Whether it has no parent.
     pub is_root: bool,
@@ -57,6 +59,7 @@ impl Root {
     fn of(span: &Span) -> Self {
         Self {
             name: span.name.clone(),
+            service: span.service().to_owned(),
             status: span.status.code,
             is_root: span.parent_span_id.is_none(),
             start: span.start_unix_nanos,

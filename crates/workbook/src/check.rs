@@ -228,7 +228,8 @@ impl Tests {
         command
             .current_dir(&self.folder)
             .args(&self.arguments)
-            .env("INSTA_WORKSPACE_ROOT", self.workspace.root());
+            .env("INSTA_WORKSPACE_ROOT", self.workspace.root())
+            .env(lab::TELLS_WHAT_IS_NEXT, "1");
         // As .cargo/config.toml says, which this command may have been started without.
         if env::var_os("INSTA_UPDATE").is_none() {
             command.env("INSTA_UPDATE", "no");

@@ -180,7 +180,10 @@ impl Compare {
         };
         match outcome {
             Ok(()) => {
-                let _ = writeln!(text, "Nothing, by {by}.");
+                let _ = writeln!(
+                    text,
+                    "Nothing, by {by}: a difference of the files makes none for this request."
+                );
                 Ok((text, true))
             }
             Err(Failure::Lab(error)) => Err(error.into()),

@@ -5,11 +5,7 @@ use std::{fs, path::Path};
 
 use lab::passed::{self, Standing};
 
-use crate::{
-    Error, reset,
-    starter::{self, Workspace},
-    step::Step,
-};
+use crate::{Error, reset, starter::Workspace, step::Step};
 
 /// A step, and the chapter that is about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,18 +88,12 @@ pub fn next(chapters: &[Chapter]) -> Option<&Chapter> {
 
 /// The first TODO that is left in the step's files.
 pub fn place(workspace: &Workspace, step: u8) -> Option<Place> {
-    let folder = workspace.step(step);
-    let mut places: Vec<Place> = Vec::new();
-    for path in starter::list(&folder).ok()? {
-        let path = folder.join(path);
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        places.extend(todos(&text).map(|(line, todo)| Place {
-            file: workspace.tell(&path),
-            line,
-            todo,
-        }));
-    }
-    places.into_iter().min_by_key(|place| place.todo)
+    let todo = lab::first_todo(&workspace.step(step))?;
+    Some(Place {
+        file: workspace.tell(&todo.file),
+        line: todo.line,
+        todo: todo.number,
+    })
 }
 
 /// The folder of `step`, which may be a solution.
@@ -167,18 +157,6 @@ fn state(workspace: &Workspace, step: u8) -> State {
         Standing::Changed => State::Changed,
         _ => State::Begun,
     }
-}
-
-/// The lines in which a TODO stands, and its number.
-fn todos(text: &str) -> impl Iterator<Item = (usize, u8)> {
-    text.lines().enumerate().filter_map(|(at, line)| {
-        let comment = line.trim_start().strip_prefix("//")?;
-        let (number, _) = comment
-            .trim_start()
-            .strip_prefix("TODO ")?
-            .split_once(':')?;
-        Some((at + 1, number.parse().ok()?))
-    })
 }
 
 /// What the book tells of its chapters.
@@ -269,13 +247,6 @@ mod tests {
         ] {
             assert_eq!(entry(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn todos_are_comments_with_a_number() {
-        let text = "//! TODO\nfn a() {\n    // TODO 3: b.\n    // as in TODO 1: c\n}\n//TODO 2: d";
-        let found: Vec<_> = todos(text).collect();
-        assert_eq!(found, [(3, 3), (6, 2)]);
     }
 
     fn after(states: &[State]) -> Option<u8> {

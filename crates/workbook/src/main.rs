@@ -72,7 +72,7 @@ struct Cli {
 enum Command {
     /// Runs the whole system until ctrl-c, with a page that shows its traces
     Run {
-        /// Which tier1 [default: the last solution]
+        /// Which tier1 [default: the finished one, solution-12]
         step: Option<Step>,
         /// The port of tier1; if it is taken, another one
         #[arg(long, default_value_t = 8080)]

@@ -83,7 +83,7 @@ pub fn run(step: &Step, programs: &Programs, options: &Options<'_>) -> Result<Ex
     terminal::say(&format!("\n{step} runs, with all around it ({broker})\n"));
     let first = lab.get("/fast")?;
     terminal::say(&format!(
-        "\nGET /fast → {}\n{}",
+        "\nGET /fast → {}\n{}\n",
         first.status,
         terminal::harmless(first.body.trim_end())
     ));
@@ -95,7 +95,7 @@ pub fn run(step: &Step, programs: &Programs, options: &Options<'_>) -> Result<Ex
     while !shown.is_all_whole(&store) && Instant::now() < patience {
         lab.block_on(async { tokio::time::sleep(LOOK).await });
     }
-    terminal::say(&format!("\n\n{}", shown.take(&store, true)));
+    terminal::say(&format!("\n{}", shown.take(&store, true)));
     let tier1 = step.tier1()?;
     let routes = routes(&tier1);
     let page = page(&lab, step, &tier1, &routes, delays, options)?;

@@ -85,6 +85,8 @@ impl Cut {
 pub struct TraceLine {
     id: String,
     name: String,
+    /// The root's service.
+    service: String,
     /// `Unset`, `Ok` or `Error`: the root's.
     status: &'static str,
     /// Whether the root has come.
@@ -102,6 +104,7 @@ impl TraceLine {
         Self {
             id: trace.id.to_string(),
             name: cut.short(&trace.root.name),
+            service: cut.short(&trace.root.service),
             status: trace.root.status.as_str(),
             root: trace.root.is_root,
             spans: trace.spans,
