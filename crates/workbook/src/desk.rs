@@ -19,7 +19,9 @@ pub fn show(workspace: Option<PathBuf>) -> Result<ExitCode, Error> {
     let mut text = list(&chapters);
     text.push('\n');
     text.push_str(&what_is_next(&workspace, &chapters));
-    text.push_str("\nAll commands: cargo workbook --help\n");
+    text.push_str(
+        "\nThe book with its pictures: mdbook serve book\nAll commands: cargo workbook --help\n",
+    );
     terminal::say(&text);
     Ok(ExitCode::SUCCESS)
 }

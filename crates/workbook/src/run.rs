@@ -99,7 +99,7 @@ pub fn run(step: &Step, programs: &Programs, options: &Options<'_>) -> Result<Ex
     let tier1 = step.tier1()?;
     let routes = routes(&tier1);
     let page = page(&lab, step, &tier1, &routes, delays, options)?;
-    terminal::say(&addresses(&lab, &page, &routes));
+    terminal::say(&addresses(&lab, &page, options.page_port, &routes));
 
     let code = loop {
         let stopped = lab.block_on(async {
@@ -191,10 +191,16 @@ fn echo(program: &'static str, options: &Options<'_>) -> Echo {
 }
 
 /// Where everything answers, and what to do with it.
-fn addresses(lab: &Lab, page: &Page, routes: &[&str]) -> String {
+fn addresses(lab: &Lab, page: &Page, page_port: u16, routes: &[&str]) -> String {
     let mut text = String::new();
-    let page = ("page", page.url());
-    for (name, address) in std::iter::once(page).chain(lab.addresses()) {
+    let page = page.url();
+    let taken = if page_port == 0 || page.ends_with(&format!(":{page_port}")) {
+        String::new()
+    } else {
+        format!("   ({page_port} is taken: by another run?)")
+    };
+    let _ = writeln!(text, "  {:<14} {page}{taken}", "page");
+    for (name, address) in lab.addresses() {
         let _ = writeln!(text, "  {name:<14} {address}");
     }
     let url = lab.subject_url();

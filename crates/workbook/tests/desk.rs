@@ -61,6 +61,7 @@ fn a_fresh_clone_begins_with_the_first_step() {
          read    book/src/01-meet-tier1.md\n  \
          check   cargo workbook check 1\n\
          \n\
+         The book with its pictures: mdbook serve book\n\
          All commands: cargo workbook --help\n"
     );
     fits_a_terminal(&said);
