@@ -97,7 +97,7 @@ enum Command {
         /// Leaves out tier2, saas or queue; may be repeated
         #[arg(long, value_enum, value_name = "PART", hide_possible_values = true)]
         without: Vec<Without>,
-        /// Shows each span's attributes, with their types
+        /// Shows each span's attributes
         #[arg(long)]
         attributes: bool,
         /// A variable for the step's program; may be repeated

@@ -9,7 +9,7 @@ pub fn init() -> Result<(), String> {
     // then `with_http()`, `with_protocol(Protocol::HttpBinary)` and `build()`. `Protocol`
     // and the trait `WithExportConfig`, which the second needs, are in the same crate.
     // Where to send spans it reads from OTEL_EXPORTER_OTLP_ENDPOINT itself. If `build`
-    // fails, answer
+    // fails, return the error
     // "no spans are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL".
     //
     // TODO 2: Make the provider: `opentelemetry_sdk::trace::SdkTracerProvider::builder()`
