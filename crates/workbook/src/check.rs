@@ -42,18 +42,13 @@ What follows `--` goes to the check: the name of one of its tests, such as
 `-- fast`, or `-- --list`. A step has passed when all of its tests have.
 
 --watch looks at what the files hold, and runs when that has changed; a save
-during a run starts one more after it. ctrl-c ends it. Where the system tells of
-no saves, as on network drives and Windows' drives in WSL2, --poll is chosen by
-itself.")]
+during a run starts one more after it. ctrl-c ends it.")]
 pub struct Check {
     /// Which step [default: the one that is next]
     step: Option<Step>,
     /// Runs it again each time that a file of the step is saved
     #[arg(long)]
     watch: bool,
-    /// Looks at the files, without the system's events: network drives
-    #[arg(long, requires = "watch")]
-    poll: bool,
     /// What the check gets
     #[arg(last = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
@@ -106,7 +101,7 @@ impl Check {
             .build()?;
         runtime.block_on(async {
             if self.watch {
-                tests.watch(self.poll).await
+                tests.watch().await
             } else {
                 let verdict = tests.run(None).await?.unwrap_or(Verdict::NotYet);
                 Ok(verdict.into())
@@ -132,10 +127,10 @@ struct Tests {
 
 impl Tests {
     /// Runs them again and again, until it is stopped.
-    async fn watch(&self, poll: bool) -> Result<ExitCode, Error> {
+    async fn watch(&self) -> Result<ExitCode, Error> {
         let mut stop = Stop::new()?;
         // Before the files are looked at for the first time: nothing is missed in between.
-        let mut watch = Watch::new(&self.folder, poll);
+        let watch = Watch::new(&self.folder);
         let mut code = ExitCode::FAILURE;
         let mut runs = 0;
         loop {
@@ -146,13 +141,9 @@ impl Tests {
                 break;
             };
             code = verdict.into();
-            let how = match watch.note() {
-                Some(why) => format!(" ({why}: they are polled)"),
-                None => String::new(),
-            };
             let folder = self.workspace.tell(&self.folder);
             terminal::say(&format!(
-                "\nwatching {folder}{how}: save to run again, ctrl-c ends it\n"
+                "\nwatching {folder}: save to run again, ctrl-c ends it\n"
             ));
             tokio::select! {
                 () = watch.changed(&seen) => {}

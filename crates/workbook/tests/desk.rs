@@ -265,7 +265,6 @@ fn what_can_not_be_done_is_told_in_a_line() {
             &["check", "x"],
             "a step is named like 3, 03, step-03 or solution-03",
         ),
-        (&["check", "--poll"], "--watch"),
         (&["compare"], "<STEP>"),
         (&["compare", "2", "fast"], "a path starts with `/`"),
         (&["chek"], "a similar subcommand exists: 'check'"),

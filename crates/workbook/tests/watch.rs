@@ -34,10 +34,8 @@ struct Watching {
 }
 
 impl Watching {
-    fn start(workbook: &Fixture, arguments: &[&str]) -> Self {
-        let mut all = vec!["check", "2", "--watch"];
-        all.extend(arguments);
-        let mut command = workbook.command(&all);
+    fn start(workbook: &Fixture) -> Self {
+        let mut command = workbook.command(&["check", "2", "--watch"]);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -93,47 +91,45 @@ impl Drop for Watching {
 
 #[test]
 fn each_save_runs_the_check_again() {
-    for (name, arguments) in [("event", &[][..]), ("poll", &["--poll"])] {
-        let workbook = Fixture::new(&format!("save-{name}"));
-        let mut watching = Watching::start(&workbook, arguments);
-        watching.wait_for("a line is missing  [W02-SPAN]");
-        watching.wait_for(WAITS);
+    let workbook = Fixture::new("save");
+    let mut watching = Watching::start(&workbook);
+    watching.wait_for("a line is missing  [W02-SPAN]");
+    watching.wait_for(WAITS);
 
-        workbook.write(MAIN, SOLUTION_02);
-        watching.wait_for("step-02, run 2");
-        watching.wait_for("step-02 has passed");
-        watching.wait_for(WAITS);
+    workbook.write(MAIN, SOLUTION_02);
+    watching.wait_for("step-02, run 2");
+    watching.wait_for("step-02 has passed");
+    watching.wait_for(WAITS);
 
-        // As many editors save: the new text in a file of its own, then its name.
-        workbook.write("steps/step-02/src/.main.rs.new", "fn main() { no }");
-        let new = workbook.path("steps/step-02/src/.main.rs.new");
-        fs::rename(new, workbook.path(MAIN)).unwrap();
-        watching.wait_for("step-02, run 3");
-        watching.wait_for("step-02 does not compile yet");
-        watching.wait_for(WAITS);
+    // As many editors save: the new text in a file of its own, then its name.
+    workbook.write("steps/step-02/src/.main.rs.new", "fn main() { no }");
+    let new = workbook.path("steps/step-02/src/.main.rs.new");
+    fs::rename(new, workbook.path(MAIN)).unwrap();
+    watching.wait_for("step-02, run 3");
+    watching.wait_for("step-02 does not compile yet");
+    watching.wait_for(WAITS);
 
-        // Not even cargo can read it; and it is mended.
-        let manifest = workbook.read("steps/step-02/Cargo.toml");
-        workbook.write("steps/step-02/Cargo.toml", "no manifest");
-        watching.wait_for("step-02, run 4");
-        watching.wait_for(WAITS);
-        workbook.write(MAIN, STARTER_02);
-        watching.wait_for("step-02, run 5");
-        watching.wait_for(WAITS);
-        workbook.write("steps/step-02/Cargo.toml", &manifest);
-        watching.wait_for("step-02, run 6");
-        watching.wait_for("a line is missing");
-        watching.wait_for(WAITS);
+    // Not even cargo can read it; and it is mended.
+    let manifest = workbook.read("steps/step-02/Cargo.toml");
+    workbook.write("steps/step-02/Cargo.toml", "no manifest");
+    watching.wait_for("step-02, run 4");
+    watching.wait_for(WAITS);
+    workbook.write(MAIN, STARTER_02);
+    watching.wait_for("step-02, run 5");
+    watching.wait_for(WAITS);
+    workbook.write("steps/step-02/Cargo.toml", &manifest);
+    watching.wait_for("step-02, run 6");
+    watching.wait_for("a line is missing");
+    watching.wait_for(WAITS);
 
-        let (said, code) = watching.ends_on(Signal::INT);
-        // As the last run ended.
-        assert_eq!(code, Some(1), "{said:#?}");
-        assert!(!said.iter().any(|line| line.contains("run 7")), "{said:#?}");
-        assert!(
-            !said.iter().any(|line| line.contains('\u{1b}')),
-            "{said:#?}"
-        );
-    }
+    let (said, code) = watching.ends_on(Signal::INT);
+    // As the last run ended.
+    assert_eq!(code, Some(1), "{said:#?}");
+    assert!(!said.iter().any(|line| line.contains("run 7")), "{said:#?}");
+    assert!(
+        !said.iter().any(|line| line.contains('\u{1b}')),
+        "{said:#?}"
+    );
 }
 
 /// A check that says its process id, and ends when the file `go` is there.
@@ -155,7 +151,7 @@ fn waits_for_go(workbook: &Fixture) {
 fn saves_during_a_run_are_one_more_run() {
     let workbook = Fixture::new("during");
     waits_for_go(&workbook);
-    let mut watching = Watching::start(&workbook, &[]);
+    let mut watching = Watching::start(&workbook);
     watching.wait_for("check ");
     for text in ["fn main() {}", "fn main() { }", SOLUTION_02] {
         workbook.write(MAIN, text);
@@ -175,7 +171,7 @@ fn ctrl_c_ends_what_runs() {
     let workbook = Fixture::new("ctrl-c");
     waits_for_go(&workbook);
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let mut watching = Watching::start(&workbook, &[]);
+        let mut watching = Watching::start(&workbook);
         let line = watching.wait_for("check ");
         let check = line.rsplit(' ').next().unwrap().parse().unwrap();
         let check = Pid::from_raw(check).unwrap();
