@@ -29,7 +29,7 @@ use crate::{
 /// tier1's QUEUE_TIMEOUT_MS in checks, but for those that are about it. Longer than
 /// its own 2 s: the first message waits for the first connection, and a laptop that
 /// compiles something else meanwhile may need its time for that.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Set by whoever says what comes after a check that passed.
 pub const TELLS_WHAT_IS_NEXT: &str = "WORKBOOK_TELLS_WHAT_IS_NEXT";

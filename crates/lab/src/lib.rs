@@ -35,7 +35,7 @@ mod witness;
 pub use ask::{Ask, CALLER_SPAN, CALLER_TRACE, is_around, traceparent};
 pub use broker_choice::{BrokerChoice, Message};
 pub use causes::Kind;
-pub use check::{Case, Check, Failure, Outcome, TELLS_WHAT_IS_NEXT, Test};
+pub use check::{Case, Check, Failure, Outcome, QUEUE_TIMEOUT, TELLS_WHAT_IS_NEXT, Test};
 pub use consuming::{DatabaseLock, Header, Outgoing};
 pub use contract::SpanType;
 pub use diagnosis::Diagnosis;

@@ -320,18 +320,19 @@ impl SpanKind {
         }
     }
 
+    /// All kinds, in the order of their numbers in OTLP.
+    pub const ALL: [Self; 6] = [
+        Self::Unspecified,
+        Self::Internal,
+        Self::Server,
+        Self::Client,
+        Self::Producer,
+        Self::Consumer,
+    ];
+
     /// The kind that [`as_str`](Self::as_str) writes so.
     pub fn parse(text: &str) -> Option<Self> {
-        [
-            SpanKind::Unspecified,
-            SpanKind::Internal,
-            SpanKind::Server,
-            SpanKind::Client,
-            SpanKind::Producer,
-            SpanKind::Consumer,
-        ]
-        .into_iter()
-        .find(|kind| kind.as_str() == text)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 

@@ -182,14 +182,7 @@ fn odd(random: &mut Random) -> Recorded {
             let mut span: Span = span(
                 (random.next() | 1, id, parent),
                 &odd_text(random),
-                [
-                    SpanKind::Unspecified,
-                    SpanKind::Internal,
-                    SpanKind::Server,
-                    SpanKind::Client,
-                    SpanKind::Producer,
-                    SpanKind::Consumer,
-                ][random.below(6)],
+                SpanKind::ALL[random.below(6)],
                 &service,
                 (0, 0),
             );

@@ -483,14 +483,7 @@ fn odd_spans(random: &mut Random) -> Vec<Span> {
         let mut span = span(
             (1 + random.below(2) as u64, 1 + at, random.below(28) as u64),
             &odd_text(random),
-            [
-                SpanKind::Unspecified,
-                SpanKind::Internal,
-                SpanKind::Server,
-                SpanKind::Client,
-                SpanKind::Producer,
-                SpanKind::Consumer,
-            ][random.below(6)],
+            SpanKind::ALL[random.below(6)],
             &odd_text(random),
             (0, 0),
         );

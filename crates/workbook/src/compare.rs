@@ -26,10 +26,6 @@ use crate::{
 /// What is asked for, unless said otherwise.
 const PATH: &str = "/fast";
 
-/// tier1's QUEUE_TIMEOUT_MS, as the checks have it: the first message waits for the first
-/// connection.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How long a consumer may take to process a message.
 const CONSUMER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -306,7 +302,7 @@ impl Programs {
     /// Starts the system around `program` as a check does, and asks.
     fn record(&self, step: &Step, program: &OsStr, asked: &Asked) -> Result<Record, LabError> {
         let mut config = LabConfig::from_env()?;
-        config.queue_timeout = QUEUE_TIMEOUT;
+        config.queue_timeout = lab::QUEUE_TIMEOUT;
         let program = Program::tier1(program);
         let Asked::Path(path) = asked else {
             config.role = Role::Consumer;

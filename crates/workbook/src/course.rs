@@ -133,7 +133,7 @@ pub fn title(manifest: &str, step: u8) -> Option<&str> {
 }
 
 /// The title that solution or step have; the reader may have spoilt the step's.
-fn title_of(workspace: &Workspace, step: u8) -> String {
+pub fn title_of(workspace: &Workspace, step: u8) -> String {
     [workspace.solution(step), workspace.step(step)]
         .iter()
         .find_map(|folder| {

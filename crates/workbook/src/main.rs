@@ -26,7 +26,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand, ValueEnum};
 use lab::{LabError, Part};
 
-use crate::step::Step;
+use crate::{step::Step, variable::Variable};
 
 /// Usage or surroundings are at fault, not the reader's code.
 const EXIT_ENVIRONMENT: u8 = 2;
@@ -238,6 +238,15 @@ impl Programs {
         built.extend(consumer.as_deref().map(|consumer| (CONSUMER, consumer)));
         lab::clean_environment(&built)?;
         Ok(Self { tier1, consumer })
+    }
+
+    /// What of the reader's variables tier1 gets, and what the consumer does: they are for
+    /// the step's program, which is one of the two.
+    fn variables<'a>(&self, given: &'a [Variable]) -> (&'a [Variable], &'a [Variable]) {
+        match self.consumer {
+            Some(_) => (&[], given),
+            None => (given, &[]),
+        }
     }
 }
 

@@ -65,10 +65,7 @@ pub fn run(step: &Step, programs: &Programs, options: &Options<'_>) -> Result<Ex
 
     // In a process group of its own, so that ctrl-c reaches this command alone and
     // each program stops in order.
-    let (of_consumer, of_tier1) = match &programs.consumer {
-        Some(_) => (options.env, [].as_slice()),
-        None => ([].as_slice(), options.env),
-    };
+    let (of_tier1, of_consumer) = programs.variables(options.env);
     if let Some(consumer) = &programs.consumer {
         let consumer = Program::tier1(consumer).in_own_group();
         let variables = variable::with(&trace::EXPORT_SOON, of_consumer);

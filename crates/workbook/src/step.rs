@@ -2,10 +2,10 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use crate::{Error, course};
+use crate::{Error, course, starter::Workspace};
 
 /// The step in which the consumer is the program, not tier1.
-const CONSUMER: u8 = 13;
+pub const CONSUMER: u8 = 13;
 
 /// A step as a reader names it: `3`, `03`, `step-03` or `solution-03`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,11 +105,6 @@ impl Step {
         routes.is_ok_and(|routes| routes.contains(&format!(".route(\"{path}\"")))
     }
 
-    fn title(&self) -> Option<String> {
-        let manifest = std::fs::read_to_string(self.folder().join("Cargo.toml")).ok()?;
-        course::title(&manifest, self.number).map(str::to_owned)
-    }
-
     fn folder(&self) -> PathBuf {
         let folder = if self.solution { "solutions" } else { "steps" };
         workspace().join(format!("{folder}/step-{:02}", self.number))
@@ -132,10 +127,11 @@ pub fn workspace() -> PathBuf {
 
 /// Number and title of each step whose program is tier1.
 pub fn titles() -> Result<Vec<(u8, String)>, Error> {
+    let workspace = Workspace::new(None);
     let steps = all()?.into_iter();
     let mut titles: Vec<(u8, String)> = steps
         .filter(|step| !step.solution && !step.is_consumer())
-        .map(|step| (step.number, step.title().unwrap_or_default()))
+        .map(|step| (step.number, course::title_of(&workspace, step.number)))
         .collect();
     titles.sort();
     Ok(titles)

@@ -48,18 +48,13 @@ pub fn trace(step: &Step, programs: &Programs, ask: Ask<'_>) -> Result<ExitCode,
     }
     let has_queue = !config.without.contains(&Part::Queue);
     let mut lab = Lab::start(config)?;
+    let (of_tier1, of_consumer) = programs.variables(ask.env);
     // Without a queue it would never be ready.
     if let Some(consumer) = programs.consumer.as_ref().filter(|_| has_queue) {
-        let variables = variable::with(&EXPORT_SOON, ask.env);
+        let variables = variable::with(&EXPORT_SOON, of_consumer);
         lab.spawn_consumer(&Program::tier1(consumer), &variables, None)?;
     }
-    // The step's program is one of the two.
-    let own = if programs.consumer.is_some() {
-        &[]
-    } else {
-        ask.env
-    };
-    let variables = variable::with(&EXPORT_SOON, own);
+    let variables = variable::with(&EXPORT_SOON, of_tier1);
     lab.spawn(&Program::tier1(&programs.tier1), &variables)?;
     let response = lab.get(ask.path)?;
     wait_for_export(step, &lab);

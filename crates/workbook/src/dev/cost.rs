@@ -11,7 +11,12 @@ use lab::{BrokerChoice, Lab, LabConfig, Program, Recording};
 use nix::sys::resource::{UsageWho, getrusage};
 use otlp::SpanKind;
 
-use crate::{Error, build, step::Step, terminal, trace, variable};
+use crate::{
+    Error, build,
+    step::Step,
+    terminal, trace,
+    variable::{self, Variable},
+};
 
 /// Measures what a request costs in each solution, in processor time
 ///
@@ -88,12 +93,14 @@ struct Run {
 impl Cost {
     /// Does it.
     pub fn run(self) -> Result<ExitCode, Error> {
+        // Before anything is built, which takes minutes.
+        let env = variable::all(&self.env)?;
         let mut subjects = Vec::new();
         for step in self.solutions()? {
             let program = build::build_release(&step)?;
             // One request, to know what comes of each.
-            let none = self.count(&program, 0)?;
-            let one = self.count(&program, 1)?;
+            let none = self.count(&program, 0, &env)?;
+            let one = self.count(&program, 1, &env)?;
             let each = Arrived {
                 spans: one.spans - none.spans,
                 records: one.records - none.records,
@@ -108,7 +115,7 @@ impl Cost {
         }
         for round in 1..=self.rounds {
             for subject in &mut subjects {
-                self.measure(subject)?;
+                self.measure(subject, &env)?;
             }
             terminal::say(&format!("round {round} of {}\n", self.rounds));
         }
@@ -133,17 +140,15 @@ impl Cost {
         asked
             .into_iter()
             .map(|number| {
-                let step: Step = format!("solution-{number:02}")
-                    .parse()
-                    .expect("a number makes a step's name");
+                let step = Step::numbered(number).solution();
                 step.package().map(|_| step)
             })
             .collect()
     }
 
     /// What arrives of so many requests, one after another, of the connection's as well.
-    fn count(&self, program: &Path, requests: u32) -> Result<Arrived, Error> {
-        let lab = self.start(program, &trace::EXPORT_SOON)?;
+    fn count(&self, program: &Path, requests: u32, env: &[Variable]) -> Result<Arrived, Error> {
+        let lab = start(program, &variable::with(&trace::EXPORT_SOON, env))?;
         // One after another: each has come before the next, or never comes.
         for _ in 0..requests {
             lab.block_on(load(&lab.subject_url(), 1, 1))?;
@@ -156,9 +161,9 @@ impl Cost {
         Ok(arrived(&lab.finish()?))
     }
 
-    fn measure(&self, subject: &mut Subject) -> Result<(), Error> {
-        let start_and_end = self.under_load(&subject.program, 0)?;
-        let loaded = self.under_load(&subject.program, self.requests)?;
+    fn measure(&self, subject: &mut Subject, env: &[Variable]) -> Result<(), Error> {
+        let start_and_end = self.under_load(&subject.program, 0, env)?;
+        let loaded = self.under_load(&subject.program, self.requests, env)?;
         let cpu = loaded.cpu.saturating_sub(start_and_end.cpu);
         let requests = f64::from(self.requests);
         subject.costs.push(cpu.as_secs_f64() * 1e6 / requests);
@@ -173,25 +178,15 @@ impl Cost {
     }
 
     /// Starts the system, makes the requests, ends it.
-    fn under_load(&self, program: &Path, requests: u32) -> Result<Run, Error> {
+    fn under_load(&self, program: &Path, requests: u32, env: &[Variable]) -> Result<Run, Error> {
         let before = children()?;
-        let lab = self.start(program, &QUEUES)?;
+        let lab = start(program, &variable::with(&QUEUES, env))?;
         lab.block_on(load(&lab.subject_url(), requests, self.connections))?;
         let recording = lab.finish()?;
         Ok(Run {
             cpu: children()?.saturating_sub(before),
             arrived: arrived(&recording),
         })
-    }
-
-    /// The system with `program` in it, connected to the queue.
-    fn start(&self, program: &Path, variables: &[(&str, &str)]) -> Result<Lab, Error> {
-        // RabbitMQ would take its own time from the same cores.
-        let mut lab = Lab::start(LabConfig::new(BrokerChoice::Embedded))?;
-        let own = variable::all(&self.env)?;
-        lab.spawn(&Program::tier1(program), &variable::with(variables, &own))?;
-        connect(&lab)?;
-        Ok(lab)
     }
 
     /// As Markdown: it goes into the book.
@@ -222,6 +217,15 @@ impl Cost {
         }
         text
     }
+}
+
+/// The system with `program` in it, connected to the queue.
+fn start(program: &Path, variables: &[(&str, &str)]) -> Result<Lab, Error> {
+    // RabbitMQ would take its own time from the same cores.
+    let mut lab = Lab::start(LabConfig::new(BrokerChoice::Embedded))?;
+    lab.spawn(&Program::tier1(program), variables)?;
+    connect(&lab)?;
+    Ok(lab)
 }
 
 /// Waits for the connection to the queue: a request is answered 200.

@@ -13,7 +13,11 @@ use otlp::{Contract, Keep, KeyValue, LogRecord, Recorded, Resource, Span, SpanId
 use serde_json::Value;
 
 use super::list::{Logs, Picture, Scene};
-use crate::{Error, build, step::Step, trace::EXPORT_SOON};
+use crate::{
+    Error, build,
+    step::{CONSUMER, Step},
+    trace::EXPORT_SOON,
+};
 
 /// When each recording starts, in nanoseconds since the Unix epoch: 0 would mean that
 /// the time isn't known.
@@ -27,9 +31,6 @@ const NEVER: Duration = Duration::from_secs(60);
 
 /// How long an export is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The solution whose program is the consumer.
-const CONSUMER: u8 = 13;
 
 /// The programs of the solutions that pictures are made of.
 pub struct Programs(Vec<(u8, OsString)>);
@@ -85,12 +86,13 @@ pub fn record(picture: &Picture, programs: &Programs) -> Result<Recorded, Error>
         Scene::GivenUp(patience) => config.http_timeout = patience,
         _ => {}
     }
-    let tier1 = if picture.solution == CONSUMER {
+    if picture.solution == CONSUMER {
         config.without.push(Part::Consumer);
-        Step::last_solution()?.number()
-    } else {
-        picture.solution
-    };
+    }
+    let tier1 = Step::numbered(picture.solution)
+        .solution()
+        .tier1()?
+        .number();
     let mut variables = picture.variables.to_vec();
     if picture.scene != Scene::Stopped {
         variables.extend(EXPORT_SOON);
