@@ -221,10 +221,17 @@ fn what_is_stopped_or_broken_is_made_anew(tag: &Tag) {
     assert_ne!(second, first);
 
     // It is there, has its ports, and says nothing.
-    tag.runtime
-        .block_on(tag.docker.pause_container(&second))
-        .expect("it can be paused");
+    pause(tag, &second);
     assert_ne!(start(), second);
+}
+
+/// Freezes its processes, which the kernel of a busy machine doesn't always do at once.
+fn pause(tag: &Tag, id: &str) {
+    let began = Instant::now();
+    while let Err(error) = tag.runtime.block_on(tag.docker.pause_container(id)) {
+        assert!(began.elapsed() < DEADLINE, "it can't be paused: {error}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn what_the_dead_leave_is_swept(tag: &Tag) {

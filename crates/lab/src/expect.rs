@@ -1,13 +1,10 @@
 //! What several checks look at, besides the traces.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use otlp::{Span, Value};
 
 use crate::{Case, Lab, LabConfig, Outcome, Part, Recording, behaviour::body};
-
-/// How long the connection to the queue may take.
-const CONNECTED: Duration = Duration::from_secs(10);
 
 impl Case {
     /// Shows the traces of `request` as a waterfall under the results, if all tests pass.
@@ -37,15 +34,9 @@ impl Case {
     /// # Errors
     /// The finding, if that hasn't come about after ten seconds.
     pub fn connected(&self, lab: &Lab) -> Outcome {
-        let started = Instant::now();
-        loop {
-            let response = lab.get("/fast")?;
-            if response.status == 200 {
-                return Ok(());
-            }
-            if started.elapsed() > CONNECTED {
-                return self.expect_response("/fast", 200, &body("fast"), &response);
-            }
+        match lab.get_until_connected()? {
+            response if response.status == 200 => Ok(()),
+            response => self.expect_response("/fast", 200, &body("fast"), &response),
         }
     }
 

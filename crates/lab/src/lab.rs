@@ -32,6 +32,9 @@ const SETTLE_DEADLINE: Duration = Duration::from_secs(20);
 /// How long an answer to a request of the lab's is waited for, unless told otherwise.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long tier1's connection to the queue may take.
+const CONNECTED: Duration = Duration::from_secs(10);
+
 /// How long a span waits in an in-process service before it is exported. A person
 /// who watches wants it soon.
 const EXPORT_DELAY: Duration = Duration::from_millis(100);
@@ -398,6 +401,21 @@ impl Lab {
     /// If there is no answer. A 500 is an answer.
     pub fn get(&self, path: &str) -> Result<Response, LabError> {
         self.request("GET", path, &[])
+    }
+
+    /// Asks for `/fast` until it is answered 200, which takes a connection to the queue, or
+    /// ten seconds are over. The last answer.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub fn get_until_connected(&self) -> Result<Response, LabError> {
+        let started = Instant::now();
+        loop {
+            let response = self.get("/fast")?;
+            if response.status == 200 || started.elapsed() > CONNECTED {
+                return Ok(response);
+            }
+        }
     }
 
     /// One request with `headers`.

@@ -83,10 +83,7 @@ impl Check {
     /// Does it.
     pub fn run(self) -> Result<ExitCode, Error> {
         let workspace = Workspace::new(self.workspace);
-        let Some(step) = self
-            .step
-            .map_or_else(|| next(&workspace), |step| Ok(Some(step)))?
-        else {
+        let Some(step) = course::or_next(&workspace, self.step)? else {
             terminal::say("All steps have passed. `cargo workbook check STEP` checks one again.\n");
             return Ok(ExitCode::SUCCESS);
         };
@@ -108,12 +105,6 @@ impl Check {
             }
         })
     }
-}
-
-/// The step that is next, if one is.
-fn next(workspace: &Workspace) -> Result<Option<Step>, Error> {
-    let chapters = course::read(workspace)?;
-    Ok(course::next(&chapters).map(|chapter| Step::numbered(chapter.step)))
 }
 
 /// The tests of one package.

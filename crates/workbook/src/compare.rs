@@ -222,9 +222,7 @@ impl Asked {
             Self::Message => Some("published"),
             // A request's snapshots are those of tier1.
             Self::Path(_) if of_consumer => None,
-            Self::Path(path) => ["fast", "slow", "error"]
-                .into_iter()
-                .find(|name| path.strip_prefix('/') == Some(name)),
+            Self::Path(path) => course::snapshot_of(path),
         }
     }
 }

@@ -86,6 +86,30 @@ pub fn next(chapters: &[Chapter]) -> Option<&Chapter> {
         .or_else(|| chapters.iter().find(|chapter| !passed(chapter)))
 }
 
+/// The step that was asked for, or the one to do now; `None` if all have passed.
+///
+/// # Errors
+/// If the folders of the steps can't be read.
+pub fn or_next(workspace: &Workspace, asked: Option<Step>) -> Result<Option<Step>, Error> {
+    if asked.is_some() {
+        return Ok(asked);
+    }
+    let chapters = read(workspace)?;
+    Ok(next(&chapters).map(|chapter| Step::numbered(chapter.step)))
+}
+
+/// The snapshot that checks have of a request for `path`, if any step's has one.
+pub fn snapshot_of(path: &str) -> Option<&'static str> {
+    Some(match path {
+        "/fast" => "fast",
+        "/slow" => "slow",
+        "/error" => "error",
+        "/panic" => "panic",
+        "/nope" => "unknown_path",
+        _ => return None,
+    })
+}
+
 /// The first TODO that is left in the step's files.
 pub fn place(workspace: &Workspace, step: u8) -> Option<Place> {
     let todo = lab::first_todo(&workspace.step(step))?;

@@ -4,11 +4,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use crate::{
-    Error,
-    step::{Step, workspace},
-    terminal,
-};
+use crate::{Error, course, starter::Workspace, step::Step, terminal};
 
 /// What comes before each hint's title in `hints.md`.
 const HEADING: &str = "### ";
@@ -16,11 +12,14 @@ const HEADING: &str = "### ";
 /// Shows one more hint each time: concept, API, near-code
 #[derive(Args)]
 pub struct Hint {
-    /// Which step
-    step: Step,
+    /// Which step [default: the next one]
+    step: Option<Step>,
     /// Starts with the first again
     #[arg(long)]
     again: bool,
+    /// The checkout [default: this command's own]
+    #[arg(long, value_name = "DIR", hide = true)]
+    workspace: Option<PathBuf>,
 }
 
 /// A hint: its title and its text.
@@ -32,10 +31,15 @@ struct Section<'a> {
 
 impl Hint {
     pub fn run(self) -> Result<ExitCode, Error> {
-        let step = self.step;
-        step.package()?;
-        let file = format!("steps/step-{:02}/hints.md", step.number());
-        let file = workspace().join(file);
+        let workspace = Workspace::new(self.workspace);
+        let Some(step) = course::or_next(&workspace, self.step)? else {
+            terminal::say(
+                "All steps have passed. `cargo workbook hint STEP` gives those of one.\n",
+            );
+            return Ok(ExitCode::SUCCESS);
+        };
+        course::folder(&workspace, &step)?;
+        let file = workspace.step(step.number()).join("hints.md");
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -45,7 +49,7 @@ impl Hint {
             Err(error) => return Err(error.into()),
         };
         let hints = sections(&text);
-        let seen = Seen::of(&step);
+        let seen = Seen::of(&workspace, &step);
         // Hints may have been taken out since.
         let next = if self.again { 0 } else { seen.read() };
         let number = next.min(hints.len().saturating_sub(1));
@@ -98,12 +102,9 @@ fn sections(text: &str) -> Vec<Section<'_>> {
 struct Seen(PathBuf);
 
 impl Seen {
-    fn of(step: &Step) -> Self {
-        Self(
-            workspace()
-                .join("target/workbook/hints")
-                .join(step.to_string()),
-        )
+    fn of(workspace: &Workspace, step: &Step) -> Self {
+        let folder = workspace.root().join("target/workbook/hints");
+        Self(folder.join(step.to_string()))
     }
 
     /// What can't be read was never shown.

@@ -280,6 +280,28 @@ fn what_can_not_be_done_is_told_in_a_line() {
 }
 
 #[test]
+fn hints_are_those_of_the_next_step() {
+    let workbook = workbook("hints");
+    passes(&workbook, 1);
+    let said = workbook.succeeds(&["hint"]);
+    assert!(
+        said.starts_with("step-02, hint 1 of 1: Concept\n\nA line.\n"),
+        "{said}"
+    );
+    // One with nothing to write, and one that isn't there.
+    let said = workbook.succeeds(&["hint", "1"]);
+    assert!(said.starts_with("step-01 has no hints"), "{said}");
+    let error = workbook.refuses(&["hint", "7"]);
+    assert_eq!(
+        error,
+        "error: there is no step-07; there are step-01, step-02\n"
+    );
+    passes(&workbook, 2);
+    let said = workbook.succeeds(&["hint"]);
+    assert!(said.starts_with("All steps have passed."), "{said}");
+}
+
+#[test]
 fn help_fits_a_terminal() {
     let workbook = workbook("help");
     fits_a_terminal(&workbook.succeeds(&["--help"]));

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::future;
@@ -60,9 +60,6 @@ const FLUSHED: u8 = 3;
 
 /// How long the spans of a single request are waited for.
 const SPANS: Duration = Duration::from_secs(1);
-
-/// How long the connection to the queue may take.
-const READY: Duration = Duration::from_secs(10);
 
 /// One solution and what was measured of it.
 struct Subject {
@@ -224,21 +221,9 @@ fn start(program: &Path, variables: &[(&str, &str)]) -> Result<Lab, Error> {
     // RabbitMQ would take its own time from the same cores.
     let mut lab = Lab::start(LabConfig::new(BrokerChoice::Embedded))?;
     lab.spawn(&Program::tier1(program), variables)?;
-    connect(&lab)?;
-    Ok(lab)
-}
-
-/// Waits for the connection to the queue: a request is answered 200.
-fn connect(lab: &Lab) -> Result<(), Error> {
-    let started = Instant::now();
-    loop {
-        let response = lab.get("/fast")?;
-        if response.status == 200 {
-            return Ok(());
-        }
-        if started.elapsed() > READY {
-            return Err(Error::NotAnswered(response.status));
-        }
+    match lab.get_until_connected()?.status {
+        200 => Ok(lab),
+        other => Err(Error::NotAnswered(other)),
     }
 }
 

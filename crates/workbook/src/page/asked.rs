@@ -13,6 +13,7 @@ use otlp::{Snapshot, Span, SpanKind, Store, TraceId, Value};
 use serde::Serialize;
 
 use super::view::Cut;
+use crate::course;
 
 /// Nothing has come for so long: the request's spans are all here. The services around
 /// tier1 export each 100 ms, tier1 each 50.
@@ -265,18 +266,6 @@ fn several(spans: &[&Span]) -> Option<String> {
     ))
 }
 
-/// The snapshot that a path is compared with.
-fn snapshot_of(path: &str) -> Option<&'static str> {
-    Some(match path {
-        "/fast" => "fast",
-        "/slow" => "slow",
-        "/error" => "error",
-        "/panic" => "panic",
-        "/nope" => "unknown_path",
-        _ => return None,
-    })
-}
-
 /// What a request lacks.
 #[derive(Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
@@ -330,7 +319,7 @@ pub fn missing(workspace: &Path, step: u8, delays: Delays, asked: &Asked) -> Ver
         Found::Spans(recording) => recording,
     };
     let path = &asked.answer.path;
-    let Some(name) = snapshot_of(path) else {
+    let Some(name) = course::snapshot_of(path) else {
         return not(format!("no step has a snapshot of {path}"));
     };
     let snapshot = format!("steps/step-{step:02}/tests/snapshots/check__{name}.snap");
