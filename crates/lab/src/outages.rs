@@ -81,6 +81,9 @@ const REST: Duration = Duration::from_millis(5);
 /// How many messages have to come before the outage, and again after it.
 const SOME: u64 = 20;
 
+/// From when to when.
+type Interval = (SystemTime, SystemTime);
+
 /// A request and its answer, in the time of the system's clock.
 struct Call {
     began: SystemTime,
@@ -237,22 +240,40 @@ fn nothing_is_lost(case: &Case, name: &str, calls: &[Call], seen: &[Seen]) -> Ou
     let calls = confirmed(calls).map(|call| (call.began, call.ended));
     let calls: Vec<_> = calls.collect();
     let lost = unmatched(calls.clone(), &mut made);
-    if lost > 0 {
-        let sentence = format!("of {} confirmed messages {lost} were lost", calls.len());
-        return told(case, name, "LOST", &sentence);
+    if lost.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let sentence = format!(
+        "of {} confirmed messages {} were lost",
+        calls.len(),
+        lost.len()
+    );
+    let sentence = format!("RabbitMQ {name}: {sentence}");
+    let first = calls.iter().map(|(began, _)| *began).min();
+    let since = |time: SystemTime| match first.map(|first| time.duration_since(first)) {
+        Some(Ok(after)) => format!("{after:.3?}"),
+        _ => "before".to_owned(),
+    };
+    let mut got = String::from("the time of each that came, since the first request:");
+    for time in made {
+        got.push_str(&format!(" {}", since(time)));
+    }
+    let mut expected = String::from("one that was made between");
+    for (began, ended) in lost {
+        expected.push_str(&format!(" {} and {},", since(began), since(ended)));
+    }
+    Err(case.told("LOST", sentence, &expected, &got).into())
 }
 
-/// How many intervals get no time of their own: the earliest of those that lie in it
+/// The intervals that get no time of their own: the earliest of those that lie in it
 /// is given to the interval that ends first, which leaves the others the most.
-fn unmatched(mut intervals: Vec<(SystemTime, SystemTime)>, times: &mut [SystemTime]) -> usize {
+fn unmatched(mut intervals: Vec<Interval>, times: &mut [SystemTime]) -> Vec<Interval> {
     // Both clocks are one, but read in microseconds on one side.
     const GRAIN: Duration = Duration::from_micros(2);
     intervals.sort_by_key(|(_, end)| *end);
     times.sort();
     let mut taken = vec![false; times.len()];
-    let mut lost = 0;
+    let mut lost = Vec::new();
     for (start, end) in intervals {
         let first = times.partition_point(|time| *time + GRAIN < start);
         let free = (first..times.len())
@@ -260,7 +281,7 @@ fn unmatched(mut intervals: Vec<(SystemTime, SystemTime)>, times: &mut [SystemTi
             .find(|&index| !taken[index]);
         match free {
             Some(index) => taken[index] = true,
-            None => lost += 1,
+            None => lost.push((start, end)),
         }
     }
     lost
@@ -306,12 +327,15 @@ mod tests {
     #[test]
     fn a_lost_message_is_missed() {
         let intervals = || vec![(at(0), at(100)), (at(10), at(20)), (at(30), at(40))];
-        assert_eq!(unmatched(intervals(), &mut [at(15), at(35), at(90)]), 0);
+        assert_eq!(unmatched(intervals(), &mut [at(15), at(35), at(90)]), []);
         // The one that spans them all takes what the others leave.
-        assert_eq!(unmatched(intervals(), &mut [at(35), at(15), at(16)]), 0);
+        assert_eq!(unmatched(intervals(), &mut [at(35), at(15), at(16)]), []);
         // One of another request doesn't stand in for it.
-        assert_eq!(unmatched(intervals(), &mut [at(15), at(90), at(200)]), 1);
-        assert_eq!(unmatched(intervals(), &mut []), 3);
+        assert_eq!(
+            unmatched(intervals(), &mut [at(15), at(90), at(200)]),
+            [(at(30), at(40))]
+        );
+        assert_eq!(unmatched(intervals(), &mut []).len(), 3);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use opentelemetry_semantic_conventions::attribute::ERROR_TYPE;
 
-use crate::model::{Link, LogRecord, Span, SpanId, StatusCode, TraceId, Value};
+use crate::model::{KeyValue, Link, LogRecord, Span, SpanId, StatusCode, TraceId, Value};
 use crate::text::{fit, plain, truncate, width};
 use crate::trace::{Node, Parent, Trace};
 
@@ -21,7 +21,8 @@ pub struct WaterfallOptions {
     pub color: bool,
     /// Whether to use characters outside ASCII for lines, bars and marks.
     pub unicode: bool,
-    /// Whether to show each span's attributes, with their types, below its row.
+    /// Whether to show attributes, with their types, below what they are of: each span,
+    /// event and log record.
     pub attributes: bool,
 }
 
@@ -131,8 +132,8 @@ pub fn tree(traces: &[Trace]) -> String {
 /// duration, and a bar on the time axis of its trace.
 ///
 /// Below a row come, indented and limited in number, what went wrong, attributes
-/// where they are asked for, links, events, and those of `logs` that were written in the span, with the time
-/// since the start of the trace. Records of these traces whose span is not here
+/// where they are asked for, links, events, and those of `logs` that were written
+/// in the span, with the time since the start of the trace. Records of these traces whose span is not here
 /// come last; records of other traces are left out.
 ///
 /// Lines fit [`WaterfallOptions::width`]; what is too long ends in `…`.
@@ -214,7 +215,7 @@ fn lines<'a>(trace: &'a Trace, glyphs: &Glyphs) -> Vec<Line<'a>> {
 /// How many links, events and log records are shown below a span, together.
 pub(crate) const MAX_NOTES: usize = 20;
 
-/// How many attributes are shown below a span.
+/// How many attributes are shown below a span, an event or a log record.
 const MAX_ATTRIBUTES: usize = 50;
 
 struct Columns {
@@ -263,10 +264,11 @@ impl Axis {
 }
 
 /// A line below a span's row.
-struct Note {
+struct Note<'a> {
     time: u64,
     text: String,
     style: &'static str,
+    attributes: &'a [KeyValue],
 }
 
 /// How much is in a trace, in words.
@@ -404,7 +406,7 @@ impl<'a> Waterfall<'a> {
                     sgr::DIM,
                 );
                 let notes = records.into_iter().map(|r| self.log_note(r, axis));
-                let notes: Vec<Note> = notes.collect();
+                let notes: Vec<Note<'_>> = notes.collect();
                 self.note_lines(&mut out, self.glyphs.blank, notes);
             }
         }
@@ -512,23 +514,14 @@ impl<'a> Waterfall<'a> {
         if let Some(text) = error_note(span, glyphs) {
             self.push(out, &line.below, &text, sgr::RED);
         }
-        if self.attributes {
-            let more = span.attributes.len().saturating_sub(MAX_ATTRIBUTES);
-            for attribute in span.attributes.iter().take(MAX_ATTRIBUTES) {
-                let text = format!("{} = {}", plain(&attribute.key), attribute.value);
-                self.push(out, &line.below, &text, sgr::DIM);
-            }
-            if more > 0 {
-                let text = format!("{} {more} more attributes", glyphs.ellipsis);
-                self.push(out, &line.below, &text, sgr::DIM);
-            }
-        }
-        let mut notes: Vec<Note> = Vec::new();
+        self.attribute_lines(out, &line.below, &span.attributes);
+        let mut notes: Vec<Note<'_>> = Vec::new();
         for link in &span.links {
             notes.push(Note {
                 time: 0,
                 text: self.around.link(span, link, glyphs),
                 style: sgr::DIM,
+                attributes: &link.attributes,
             });
         }
         for event in &span.events {
@@ -541,6 +534,7 @@ impl<'a> Waterfall<'a> {
                     plain(&event.name)
                 ),
                 style: sgr::DIM,
+                attributes: &event.attributes,
             });
         }
         for record in self.around.records(span.trace_id, Some(span.span_id)) {
@@ -549,7 +543,23 @@ impl<'a> Waterfall<'a> {
         self.note_lines(out, &line.below, notes);
     }
 
-    fn log_note(&self, record: &LogRecord, axis: Axis) -> Note {
+    /// If they are asked for.
+    fn attribute_lines(&self, out: &mut String, before: &str, attributes: &[KeyValue]) {
+        if !self.attributes {
+            return;
+        }
+        for attribute in attributes.iter().take(MAX_ATTRIBUTES) {
+            let text = format!("{} = {}", plain(&attribute.key), attribute.value);
+            self.push(out, before, &text, sgr::DIM);
+        }
+        let more = attributes.len().saturating_sub(MAX_ATTRIBUTES);
+        if more > 0 {
+            let text = format!("{} {more} more attributes", self.glyphs.ellipsis);
+            self.push(out, before, &text, sgr::DIM);
+        }
+    }
+
+    fn log_note<'r>(&self, record: &'r LogRecord, axis: Axis) -> Note<'r> {
         let severity = severity(record);
         let text = body(record);
         Note {
@@ -563,14 +573,16 @@ impl<'a> Waterfall<'a> {
                 13..=16 => sgr::YELLOW,
                 _ => sgr::DIM,
             },
+            attributes: &record.attributes,
         }
     }
 
-    fn note_lines(&self, out: &mut String, before: &str, mut notes: Vec<Note>) {
+    fn note_lines(&self, out: &mut String, before: &str, mut notes: Vec<Note<'_>>) {
         notes.sort_by_key(|note| note.time);
         let more = notes.len().saturating_sub(MAX_NOTES);
         for note in notes.iter().take(MAX_NOTES) {
             self.push(out, before, &note.text, note.style);
+            self.attribute_lines(out, &format!("{before}  "), note.attributes);
         }
         if more > 0 {
             let text = format!("{} {more} more", self.glyphs.ellipsis);

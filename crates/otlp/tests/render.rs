@@ -282,6 +282,36 @@ fn attributes_are_shown_with_their_types_where_they_are_asked_for() {
 }
 
 #[test]
+fn those_of_events_and_log_records_are_below_them() {
+    let mut one = span((1, 1, 0), "x", SpanKind::Internal, "s", (0, 9));
+    one.events = vec![Event {
+        time_unix_nanos: 1_000_000,
+        name: "app.delayed".to_owned(),
+        attributes: vec![KeyValue::new("app.delay_ms", 1500_i64)],
+    }];
+    let record = LogRecord {
+        trace_id: Some(one.trace_id),
+        span_id: Some(one.span_id),
+        time_unix_nanos: 2_000_000,
+        severity_number: 17,
+        body: "it failed".into(),
+        attributes: vec![KeyValue::new("exception.type", "E\u{1b}")],
+        ..LogRecord::default()
+    };
+    let mut options = WaterfallOptions::default();
+    let draw =
+        |options: &WaterfallOptions| waterfall(&traces(&[one.clone()]), &[record.clone()], options);
+    assert!(!draw(&options).contains("delay_ms"));
+    options.attributes = true;
+    let text = draw(&options);
+    let below = text.split_once("◆ ").map(|(_, below)| below);
+    let lines: Vec<_> = below.unwrap_or_default().lines().map(str::trim).collect();
+    assert_eq!(lines[..2], ["app.delayed", "app.delay_ms = 1500"], "{text}");
+    assert!(lines[2].ends_with("ERROR it failed"), "{text}");
+    assert_eq!(lines[3], "exception.type = \"E\u{fffd}\"", "{text}");
+}
+
+#[test]
 fn notes_are_bounded() {
     let mut one = span((1, 1, 0), "x", SpanKind::Internal, "s", (0, 1));
     one.events = vec![Event::default(); 1000];

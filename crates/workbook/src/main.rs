@@ -97,7 +97,7 @@ enum Command {
         /// Leaves out tier2, saas or queue; may be repeated
         #[arg(long, value_enum, value_name = "PART", hide_possible_values = true)]
         without: Vec<Without>,
-        /// Shows each span's attributes
+        /// Shows attributes: of spans, events and log records
         #[arg(long)]
         attributes: bool,
         /// A variable for the step's program; may be repeated

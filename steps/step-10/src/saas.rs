@@ -30,11 +30,13 @@ pub async fn do_saas(app: &App) -> Result<String, AppError> {
 /// What the summary says of the service: `status.description`.
 fn pure_saas_proc(text: &str) -> Option<String> {
     // TODO 5: All of this in a span `pure_saas_proc`, by `in_span_sync`, as `pure_queue_proc`
-    // does it. At its start it has `APP_SAAS_SUMMARY_SIZE`: `attributes::size(…, text)`.
+    // does it. From its start it has the attribute
+    // `attributes::size(attributes::APP_SAAS_SUMMARY_SIZE, text)`.
     tracing::info!("counting how much the external service is used");
     let summary: Value = serde_json::from_str(text).ok()?;
     let description = summary.pointer("/status/description")?.as_str()?;
-    // TODO 6: Now it is known what saas said: set `attributes::APP_SAAS_STATUS` to
-    // `attributes::short(description)`, by `get_active_span(|span| span.set_attribute(…))`.
+    // TODO 6: Now it is known what saas said: here, in the closure of `in_span_sync`, set
+    // `attributes::APP_SAAS_STATUS` to `attributes::short(description)`, by
+    // `get_active_span(|span| span.set_attribute(…))`.
     Some(description.to_owned())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::{CALLER_TRACE, Case, Exception, Kind, Outcome, Part};
+use lab::{CALLER_TRACE, Case, Exception, Kind, Outcome, Part, Recording, SpanType};
 
 fn main() -> std::process::ExitCode {
     lab::check!("11", "Errors that say so")
@@ -32,6 +32,29 @@ fn main() -> std::process::ExitCode {
         .cause((Kind::Status, "do_queue"), "queue.rs", 3, NOT_RED)
         .cause((Kind::Status, "do_saas"), "saas.rs", 3, NOT_RED)
         .cause((Kind::Status, "do_tier2"), "tier2.rs", 3, NOT_RED)
+        // Of a function both are needed, and from outside they look alike.
+        .before((Kind::Status, "do_queue"), "spans.rs", 2)
+        .before((Kind::Status, "do_saas"), "spans.rs", 2)
+        .before((Kind::Status, "do_tier2"), "spans.rs", 2)
+        .cause(
+            (Kind::Twice, SpanType::HttpServer),
+            "spans.rs",
+            2,
+            "`try_in_span` sets it after `in_span`, when the span above is the current one.",
+        )
+        .named(
+            "DESCRIPTION",
+            "spans.rs",
+            2,
+            "`Status::error` takes the error's text: `error.to_string()`.",
+        )
+        .named(
+            "EVENT",
+            "spans.rs",
+            2,
+            "`span.record_error` and an event `exception` are the way that log records have \
+             replaced. `record_exception` makes one: that is all.",
+        )
         .named(
             "EXCEPTIONS",
             "spans.rs",
@@ -91,10 +114,37 @@ fn error(case: &Case) -> Outcome {
         kind: "::http::HttpError",
         message: "tier2 answered 500",
     };
-    case.expect_exception(&expected, &recording)?;
+    told_once(case, &expected, &recording)?;
     case.expect_line_in("tier2 answered 500", "do_tier2", &recording)?;
     case.show_with_records("GET /error", &recording);
     Ok(())
+}
+
+/// By the log record, and by the status of the function's span.
+fn told_once(case: &Case, expected: &Exception<'_>, recording: &Recording) -> Outcome {
+    case.expect_exception(expected, recording)?;
+    let span = case.the_span(expected.span, recording)?;
+    if !span.status.description.contains(expected.message) {
+        let sentence = format!("the status of `{}` doesn't say why", span.name);
+        let got = match span.status.description.as_str() {
+            "" => "no description",
+            other => other,
+        };
+        let told = case.told("DESCRIPTION", sentence, expected.message, got);
+        return Err(told.into());
+    }
+    let mut events = recording.spans.iter().flat_map(|span| {
+        let names = span.events.iter().map(|event| event.name.as_str());
+        names.map(|name| (span.name.as_str(), name))
+    });
+    match events.find(|(_, event)| *event == "exception") {
+        Some((span, event)) => {
+            let sentence = format!("`{span}` has the error as an event, too");
+            let expected = "the log record alone";
+            Err(case.told("EVENT", sentence, expected, event).into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// As before, with the wait.
@@ -117,7 +167,7 @@ fn tier2_stopped(case: &Case) -> Outcome {
         kind: "::http::HttpError",
         message: "tier2 did not answer",
     };
-    case.expect_exception(&expected, &recording)
+    told_once(case, &expected, &recording)
 }
 
 /// What was not reached has no span, and what went well before is no error.
@@ -131,7 +181,7 @@ fn saas_fails(case: &Case) -> Outcome {
         kind: "::http::HttpError",
         message: "saas answered 503",
     };
-    case.expect_exception(&expected, &recording)
+    told_once(case, &expected, &recording)
 }
 
 /// No answer in time.
@@ -146,7 +196,7 @@ fn saas_slow(case: &Case) -> Outcome {
         kind: "::http::HttpError",
         message: "saas did not answer in time",
     };
-    case.expect_exception(&expected, &recording)
+    told_once(case, &expected, &recording)
 }
 
 /// Two spans say that it failed, and one record.
@@ -160,7 +210,7 @@ fn no_queue(case: &Case) -> Outcome {
         kind: "::queue::QueueError",
         message: "the queue did not confirm in time",
     };
-    case.expect_exception(&expected, &recording)
+    told_once(case, &expected, &recording)
 }
 
 /// A 404 is the caller's error, and no exception.

@@ -25,19 +25,26 @@ fn main() -> std::process::ExitCode {
                 SpanType::HttpServer,
                 attribute::HTTP_RESPONSE_STATUS_CODE,
             ),
-            "routes.rs",
-            4,
+            "server.rs",
+            2,
             "A status code stands on the span if one was sent, and only then. If it is missing \
-             on that of a panic, the layer that answers is not inside of the one that makes \
-             the span: a layer is around what was added before it.",
+             where one was, the guard has ended the span before: it was dropped at once (`let _ \
+             = …`). Give it a name.",
         )
+        .cause((Kind::Attribute, "GET /panic"), "routes.rs", 4, OUTSIDE)
         .cause(
             (Kind::Value, SpanType::HttpServer, attribute::ERROR_TYPE),
             "cut_short.rs",
             1,
-            "Without an answer it is `cancelled`. With one it is the status code: if that of a \
-             panic is `panic`, its layer is not inside of the one that makes the span (TODO 4).",
+            "Without an answer it is `cancelled`. With one it is the status code: if it is \
+             `cancelled` there, the guard was dropped at once (`let _ = …`, `server.rs`, TODO 2).",
         )
+        .cause((Kind::Value, "GET /panic"), "routes.rs", 4, OUTSIDE)
+        // Without it no guard says anything.
+        .before((Kind::Status, SpanType::HttpServer), "cut_short.rs", 1)
+        .before((Kind::Attribute, SpanType::HttpServer), "cut_short.rs", 1)
+        .before((Kind::Status, SpanType::Publish), "cut_short.rs", 1)
+        .before((Kind::Attribute, SpanType::Publish), "cut_short.rs", 1)
         .cause(
             (Kind::Status, SpanType::Publish),
             "queue.rs",
@@ -104,6 +111,10 @@ const GUARD: &str = "Unset where Error is expected: what stands after the `.awai
                      so the guard has to say it, held over the `.await` (TODO 2), in its `drop` \
                      (TODO 1). Error where Unset is expected: the guard was dropped at once, as \
                      by `let _ = …`.";
+
+/// The cause of a panic whose request says too little.
+const OUTSIDE: &str = "The layer that answers a panic is not inside of the one that makes the span: \
+                       a layer is around what was added before it.";
 
 /// The cause of a record that is another.
 const RECORD: &str = "`panics.rs` makes one log record of a panic, `spans.rs` one of an error. \

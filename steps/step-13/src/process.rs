@@ -113,7 +113,8 @@ impl Processor {
         // (`extract_with_context`, from an empty context on). Start a span under it
         // (`span_builder`, `start_with_context`): name `process <destination>` (`PROCESS`,
         // `Address::destination`), kind CONSUMER, attributes (`of_delivery`), and a link to
-        // the parent's span (`with_links`, which leaves it out by itself if there is none).
+        // the parent's span (`with_links`, which leaves it out by itself if there is none;
+        // `Link::with_context(parent.span().span_context().clone())`).
         // Answer the parent's context with the new span in it.
         Context::new()
     }
@@ -127,7 +128,7 @@ impl Processor {
         let message_id = id.as_ref().map(|id| id.as_str());
         // TODO 4: Do the work first, and tell the broker of it then, in each of the three
         // arms by `sent(…, lost).await?`: this ack in the first, a `reject` (`DROP`) in the
-        // second, a `nack` (`AGAIN`) in the third.
+        // second, a `nack` (`AGAIN`) in the third. Each before its log line.
         sent(delivery.ack(BasicAckOptions::default()), lost).await?;
         match self.work(delivery, message_id).await {
             Ok(signup) => {
