@@ -333,6 +333,10 @@ impl Check {
                 let trial = Trial::test(name, move || {
                     test(&case).map_err(|failure| match failure {
                         Failure::Diagnosis(diagnosis) => Failed::from(told.tell(name, &diagnosis)),
+                        Failure::Lab(error @ LabError::Panicked { .. }) => {
+                            let panicked = case.guide.named("PANIC", error.to_string());
+                            Failed::from(told.tell(name, &panicked))
+                        }
                         Failure::Lab(error) => Failed::from(format!(
                             "✗ {error}  [W{}-LAB]\n  next      this is about the surroundings, \
                              not about your code\n",

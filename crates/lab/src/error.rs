@@ -64,6 +64,16 @@ pub enum LabError {
         /// Why.
         reason: String,
     },
+    /// The program panicked while it answered a request: this is about its code.
+    #[error("a panic instead of an answer to {method} {path}: {told}")]
+    Panicked {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+        /// Its message, and where it was.
+        told: String,
+    },
     /// A part of the system around the program failed.
     #[error("{part}: {reason}")]
     Part {
@@ -103,6 +113,19 @@ impl From<containers::Error> for LabError {
     }
 }
 
+/// The last panic that Rust has told on stderr: its message, and where it was; on one line.
+pub(crate) fn last_panic(stderr: &str) -> Option<String> {
+    let mut lines = stderr.lines();
+    let place = lines.rfind(|line| line.contains("panicked at "))?;
+    let (_, place) = place.split_once("panicked at ")?;
+    let place = place.trim_end_matches(':');
+    let below = stderr.rsplit_once("panicked at ").map(|(_, below)| below);
+    // The message is on the lines below the place's.
+    let message = below.and_then(|below| below.lines().nth(1));
+    let message = message.filter(|line| !line.trim().is_empty())?;
+    Some(safe(&format!("{message} ({place})")))
+}
+
 /// The end of what was written, which says why; on one line.
 fn last_lines(text: &str) -> String {
     let lines: Vec<_> = text
@@ -136,6 +159,25 @@ mod tests {
             not_ready(None, "\n"),
             "`python tier1.py` did not answer within 20s; on stderr: nothing"
         );
+    }
+
+    #[test]
+    fn a_panic_is_found() {
+        let stderr = "listening on http://x\n\nthread 'a' (1) panicked at src/x.rs:1:2:\nfirst\n\
+                      \nthread 'tokio-rt-worker' (2) panicked at src/main.rs:7:5:\nno \u{1b}[2J\n\
+                      note: run with `RUST_BACKTRACE=1`\n";
+        assert_eq!(
+            last_panic(stderr).as_deref(),
+            Some("no \\u{1b}[2J (src/main.rs:7:5)")
+        );
+        for none in [
+            "",
+            "it has panicked",
+            "panicked at x:",
+            "panicked at x:\n\n",
+        ] {
+            assert_eq!(last_panic(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     causes::{self, About, Causes, Kind, Place},
     contract::{StepContract, TIER1},
     diagnosis::Diagnosis,
-    todo::first_todo,
+    todo::{self, first_todo},
 };
 
 /// Where a check stands and what it checks. Made by [`check!`](crate::check!).
@@ -115,40 +115,68 @@ impl Guide {
             return Some(format!("mend it, then {command}"));
         }
         let place = place?;
-        let places = before.into_iter().chain([place]);
-        let mut steps: Vec<_> = places.map(|place| self.told(place)).collect();
+        let places: Vec<_> = before.into_iter().chain([place]).collect();
+        let mut steps: Vec<_> = places.iter().map(|place| self.told(*place)).collect();
+        // What a finding is about was done, and something else wasn't: either may be the
+        // cause.
+        let gone = |place: &Place| self.is_left(*place) == Some(false);
+        if places.iter().all(gone)
+            && let Some(left) = self.first_left()
+            && let Some(last) = steps.last_mut()
+        {
+            last.push_str(&format!(" (or {left}, which is still there)"));
+        }
         steps.push(command);
         Some(steps.join(", then "))
+    }
+
+    /// Whether the TODO is still in the reader's file. `None` if there is none to look for.
+    fn is_left(&self, place: Place) -> Option<bool> {
+        let file = Path::new(&*self.home.manifest_dir)
+            .join(place.folder)
+            .join(place.file);
+        todo::is_left(&file, place.todo?).filter(|_| !self.is_solution())
+    }
+
+    /// The first TODO that is still in the reader's files.
+    fn first_left(&self) -> Option<String> {
+        let package = Path::new(&*self.home.manifest_dir);
+        let todo = first_todo(&package.join("src"))?;
+        let file = todo.file.strip_prefix(package).unwrap_or(&todo.file);
+        let file = self.package_dir().join(file);
+        Some(format!("{} TODO {}", file.display(), todo.number))
+    }
+
+    fn is_solution(&self) -> bool {
+        self.package_dir().starts_with("solutions")
     }
 
     /// The same where each TODO is needed, and nothing says which of them is missing: the
     /// first that is still there. Without one, all places that the cause names may be meant.
     fn next_of_all(&self, place: Option<Place>) -> Option<String> {
-        let package = Path::new(&*self.home.manifest_dir);
-        let source = package.join("src");
-        if !self.own_program || self.package_dir().starts_with("solutions") || !source.is_dir() {
+        let source = Path::new(&*self.home.manifest_dir).join("src");
+        if !self.own_program || self.is_solution() || !source.is_dir() {
             return self.next(None, place);
         }
         let command = format!("`cargo test -p {}`", self.home.package);
         place?;
-        Some(match first_todo(&source) {
-            Some(todo) => {
-                let file = todo.file.strip_prefix(package).unwrap_or(&todo.file);
-                let file = self.package_dir().join(file);
-                format!("{} TODO {}, then {command}", file.display(), todo.number)
-            }
+        Some(match self.first_left() {
+            Some(left) => format!("{left}, then {command}"),
             None => format!("the places that the cause names, then {command}"),
         })
     }
 
     /// A place with its path.
-    fn told(&self, Place { folder, file, todo }: Place) -> String {
+    fn told(&self, place: Place) -> String {
+        let Place { folder, file, todo } = place;
         let file = self.package_dir().join(folder).join(file);
         // A solution has none left.
-        let todo = todo
-            .filter(|_| !file.starts_with("solutions"))
-            .map(|todo| format!(" TODO {todo}"))
-            .unwrap_or_default();
+        let todo = todo.filter(|_| !self.is_solution());
+        let todo = match (todo, self.is_left(place)) {
+            (None, _) => String::new(),
+            (Some(todo), Some(false)) => format!(", where TODO {todo} was"),
+            (Some(todo), _) => format!(" TODO {todo}"),
+        };
         format!("{}{todo}", file.display())
     }
 
@@ -161,7 +189,7 @@ impl Guide {
     fn book(&self, id: Option<&str>) -> Option<String> {
         let anchor = id.map(|id| format!("#{}", id.to_lowercase()));
         self.chapter
-            .map(|chapter| format!("mdbook: {chapter}.html{}", anchor.unwrap_or_default()))
+            .map(|chapter| format!("book/src/{chapter}.md{}", anchor.unwrap_or_default()))
     }
 
     /// `steps/step-05` or `solutions/step-05`.

@@ -21,7 +21,7 @@ use crate::{
     broker_choice::{self, BrokerChoice, Message},
     consuming::Database,
     contract::{CONSUMER_SERVICE, TIER1},
-    error::LabError,
+    error::{LabError, last_panic},
     forwarder::{Fault, Forwarder, Refusing},
     subject::{Echo, Exit, Program, StopSignal, Subject},
 };
@@ -31,6 +31,9 @@ const SETTLE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long an answer to a request of the lab's is waited for, unless told otherwise.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long what a panic writes on stderr may be under way.
+const PANIC_TOLD: Duration = Duration::from_millis(500);
 
 /// How long tier1's connection to the queue may take.
 const CONNECTED: Duration = Duration::from_secs(10);
@@ -499,16 +502,46 @@ impl Lab {
             no_answer(cause.to_string())
         };
         let started = Instant::now();
-        let response = request.send().await.map_err(failed)?;
-        let status = response.status().as_u16();
-        let headers = response.headers().clone();
-        let body = response.text().await.map_err(failed)?;
-        Ok(Response {
-            status,
-            body,
-            headers,
-            elapsed: started.elapsed(),
-        })
+        let answered = async {
+            let response = request.send().await?;
+            let status = response.status().as_u16();
+            let headers = response.headers().clone();
+            let body = response.text().await?;
+            Ok(Response {
+                status,
+                body,
+                headers,
+                elapsed: started.elapsed(),
+            })
+        };
+        match answered.await {
+            Ok(response) => Ok(response),
+            Err(error) => Err(match self.panicked(&error).await {
+                Some(told) => LabError::Panicked {
+                    method: method.to_owned(),
+                    path: path.to_owned(),
+                    told,
+                },
+                None => failed(error),
+            }),
+        }
+    }
+
+    /// What the subject says of its panic, if that is why a connection was closed.
+    async fn panicked(&self, error: &reqwest::Error) -> Option<String> {
+        if error.is_timeout() || error.is_connect() {
+            return None;
+        }
+        // The connection is closed by the panic, of which stderr tells before. But what is
+        // written there comes another way.
+        let began = Instant::now();
+        loop {
+            let told = last_panic(&self.subject().stderr());
+            if told.is_some() || began.elapsed() > PANIC_TOLD {
+                return told;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Makes or ends a fault between the subject and `part`.

@@ -46,6 +46,12 @@ pub fn first_todo(folder: &Path) -> Option<Todo> {
     first
 }
 
+/// Whether the TODO of this number is left in `file`. `None` if that can't be read.
+pub(crate) fn is_left(file: &Path, number: u8) -> Option<bool> {
+    let text = fs::read_to_string(file).ok()?;
+    Some(todos(&text).any(|(_, here)| here == number))
+}
+
 /// The lines in which a TODO stands, and its number.
 fn todos(text: &str) -> impl Iterator<Item = (usize, u8)> {
     text.lines().enumerate().filter_map(|(at, line)| {

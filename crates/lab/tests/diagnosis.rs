@@ -426,30 +426,38 @@ fn another_recording_may_stand_in_for_a_snapshot() {
     assert_eq!(judge(spoiled()), text(by_snapshot));
 }
 
+/// A step whose files are these.
+fn step_of(files: &[(&str, &str)]) -> (tempfile::TempDir, Home) {
+    let step = tempfile::tempdir().expect("a folder for it");
+    let package = step.path().join("steps/step-06");
+    std::fs::create_dir_all(package.join("src")).expect("a folder below it");
+    for (name, text) in files {
+        std::fs::write(package.join("src").join(name), text).expect("a file in it");
+    }
+    let home = Home {
+        manifest_dir: package.display().to_string().into(),
+        ..home()
+    };
+    (step, home)
+}
+
+const BEGUN: [(&str, &str); 3] = [
+    ("main.rs", "fn main() {\n    // TODO 3: Call it.\n}\n"),
+    ("queue.rs", "// TODO 1 is done, TODO 2, too.\n"),
+    ("routes.rs", "    // TODO 4: Add it.\n"),
+];
+
 #[test]
 fn where_nothing_came_the_first_todo_that_is_left_is_next() {
     let next = |files: &[(&str, &str)]| {
-        let step = tempfile::tempdir().expect("a folder for it");
-        let package = step.path().join("steps/step-06");
-        std::fs::create_dir_all(package.join("src")).expect("a folder below it");
-        for (name, text) in files {
-            std::fs::write(package.join("src").join(name), text).expect("a file in it");
-        }
-        let home = Home {
-            manifest_dir: package.display().to_string().into(),
-            ..home()
-        };
+        let (_step, home) = step_of(files);
         let case = check(home).offline().expect("it starts nothing");
         let said = text(case.expect_exported(&recording(Vec::new())));
         let next = said.lines().skip_while(|line| !line.contains("  next "));
         let next: Vec<_> = next.take_while(|line| !line.contains("  hint ")).collect();
         next.join("\n")
     };
-    let begun = next(&[
-        ("main.rs", "fn main() {\n    // TODO 3: Call it.\n}\n"),
-        ("queue.rs", "// TODO 1 is done, TODO 2, too.\n"),
-        ("routes.rs", "    // TODO 4: Add it.\n"),
-    ]);
+    let begun = next(&BEGUN);
     assert!(
         begun.contains("steps/step-06/src/main.rs TODO 3, then"),
         "{begun}"
@@ -458,5 +466,30 @@ fn where_nothing_came_the_first_todo_that_is_left_is_next() {
     assert!(
         all_gone.contains("the places that the cause names, then"),
         "{all_gone}"
+    );
+}
+
+#[test]
+fn a_todo_that_is_gone_is_told_as_such() {
+    let next = |files: &[(&str, &str)], file, todo| {
+        let (_step, home) = step_of(files);
+        let case = check(home).offline().expect("it starts nothing");
+        case.next(file, todo).expect("there is a place")
+    };
+    let command = "then `cargo test -p step-06`";
+    assert_eq!(
+        next(&BEGUN, "main.rs", 3),
+        format!("steps/step-06/src/main.rs TODO 3, {command}")
+    );
+    assert_eq!(
+        next(&BEGUN, "queue.rs", 1),
+        format!(
+            "steps/step-06/src/queue.rs, where TODO 1 was \
+             (or steps/step-06/src/main.rs TODO 3, which is still there), {command}"
+        )
+    );
+    assert_eq!(
+        next(&BEGUN[1..2], "queue.rs", 1),
+        format!("steps/step-06/src/queue.rs, where TODO 1 was, {command}")
     );
 }

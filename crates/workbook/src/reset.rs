@@ -71,9 +71,9 @@ impl Reset {
         terminal::say(&format!("{} goes back to its starter:\n", self.step));
         for (path, change) in &changes {
             let what = match change {
-                Change::Replaced => "replaced",
-                Change::Removed => "removed ",
-                Change::Added => "restored",
+                Change::Replaced => "replaces",
+                Change::Removed => "removes ",
+                Change::Added => "restores",
             };
             let path = terminal::harmless(&path.display().to_string());
             terminal::say(&format!("  {what} {path}\n"));

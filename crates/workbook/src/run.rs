@@ -84,6 +84,9 @@ pub fn run(step: &Step, programs: &Programs, options: &Options<'_>) -> Result<Ex
         first.status,
         terminal::harmless(first.body.trim_end())
     ));
+    if first.elapsed >= delays.here {
+        terminal::say("(It was slow by chance, see SLOW_CHANCE: others will be fast.)\n");
+    }
     trace::wait_for_export(step, &lab);
     lab.settle()?;
     let store = lab.store();

@@ -127,7 +127,8 @@ fn tell_log(program: &str, log: &str, text: &mut String) {
             let _ = writeln!(text, "  {}", terminal::dim(&terminal::harmless(line)));
         }
         if let more @ 1.. = lines.len().saturating_sub(LOG_LINES) {
-            let _ = writeln!(text, "  … and {more} lines more");
+            let lines = if more == 1 { "line" } else { "lines" };
+            let _ = writeln!(text, "  … and {more} {lines} more");
         }
         if let spans @ 1.. = log.lines().filter(|line| is_console_span(line)).count() {
             let _ = writeln!(text, "  … and {spans} lines of the console exporter");
@@ -145,7 +146,8 @@ pub fn is_console_span(line: &str) -> bool {
     line.is_empty()
         || line.starts_with('\t')
         || line.starts_with("Span #")
-        || matches!(line, "Spans" | "Resource")
+        || line.starts_with("Log #")
+        || matches!(line, "Spans" | "Logs" | "Resource")
 }
 
 /// All traces of a recording as waterfalls.

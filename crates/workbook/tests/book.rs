@@ -275,13 +275,16 @@ mod spoiled {
             printed.join(" ")
         };
         let check = r#"fn fast(case: &Case) { case.looks(); case.diagnosis("OWN", "a text") }"#;
-        assert_eq!(printed(check, ""), "DEEP-DOWN LAB OWN");
+        assert_eq!(printed(check, ""), "DEEP-DOWN LAB OWN PANIC");
         let check = format!("{check}.chapter(\"02-x\")");
-        assert_eq!(printed(&check, ""), "DEEP-DOWN LAB NOTHING OWN");
+        assert_eq!(printed(&check, ""), "DEEP-DOWN LAB NOTHING OWN PANIC");
         let call = "GET · CLIENT · tier1-service · Unset";
-        assert_eq!(printed(&check, call), "DEEP-DOWN INJECT LAB NOTHING OWN");
+        assert_eq!(
+            printed(&check, call),
+            "DEEP-DOWN INJECT LAB NOTHING OWN PANIC"
+        );
         let check = format!("{check} case.expect_span_within(");
-        assert_eq!(printed(&check, ""), "DEEP-DOWN LAB LATE NOTHING OWN");
+        assert_eq!(printed(&check, ""), "DEEP-DOWN LAB LATE NOTHING OWN PANIC");
     }
 
     #[test]

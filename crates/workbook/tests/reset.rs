@@ -36,11 +36,11 @@ fn a_step_goes_back_and_a_copy_is_kept() {
     let said = workbook.succeeds(&["reset", "2", "--yes"]);
     for line in [
         "step-02 goes back to its starter:",
-        "  replaced Cargo.toml",
-        "  replaced src/main.rs",
-        "  removed  src/mine/deep.rs",
-        "  removed  src/bytes",
-        "  restored src/given.rs",
+        "  replaces Cargo.toml",
+        "  replaces src/main.rs",
+        "  removes  src/mine/deep.rs",
+        "  removes  src/bytes",
+        "  restores src/given.rs",
     ] {
         assert!(said.lines().any(|it| it == line), "{said}");
     }

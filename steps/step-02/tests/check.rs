@@ -13,9 +13,10 @@ fn main() -> std::process::ExitCode {
             Kind::Nothing,
             "telemetry.rs",
             1,
-            "No provider is global, or it has no exporter (telemetry.rs); `init` isn't called \
-             (main.rs, TODO 3); or the layer is missing, or comes before the routes (routes.rs, \
-             TODO 4): it wraps only what was added before it.",
+            "No provider is global, or it has no exporter, or one that is told an address by \
+             the code (telemetry.rs); `init` isn't called (main.rs, TODO 3); or the layer is \
+             missing, or comes before the routes (routes.rs, TODO 4): it wraps only what was \
+             added before it.",
         )
         .todo(Kind::Service, "telemetry.rs", 2)
         .cause(
@@ -35,6 +36,13 @@ fn main() -> std::process::ExitCode {
             "routes.rs",
             4,
             "The layer wraps what was added to the router before it: it comes after the routes.",
+        )
+        .named(
+            "PANIC",
+            "telemetry.rs",
+            2,
+            "A processor that exports in the middle of a request can't use a blocking client: it \
+             is `with_batch_exporter`, not `with_simple_exporter`.",
         )
         .named(
             "TOLD",

@@ -39,7 +39,8 @@ pub struct Telemetry {
 pub fn log_records() -> Result<Option<SdkLoggerProvider>, String> {
     // TODO 1: As in `spans`, for log records: `SdkLoggerProvider::builder()`, with the same
     // resource, and an exporter for each of `otel_env::exporters(Signal::Logs)`:
-    // `opentelemetry_stdout::LogExporter`, or a `LogExporter` that `over_http` has completed.
+    // `opentelemetry_stdout::LogExporter`, or an `opentelemetry_otlp::LogExporter` that
+    // `over_http` has completed; if that fails, the error is of `no_url`, as there.
     // No provider if `otel_env::sdk_disabled()` or there is no exporter. It is not made
     // global: `logging::init` gets it.
     Ok(None)

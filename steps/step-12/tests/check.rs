@@ -246,7 +246,7 @@ fn timeout(case: &Case) -> Outcome {
 fn panic(case: &Case) -> Outcome {
     let lab = case.start()?;
     let response = match lab.get("/panic") {
-        Err(LabError::NoAnswer { reason, .. }) => {
+        Err(LabError::NoAnswer { reason, .. } | LabError::Panicked { told: reason, .. }) => {
             let sentence = "a request whose handler panics gets no answer";
             return Err(case.told("ANSWER", sentence, "500", &reason).into());
         }
