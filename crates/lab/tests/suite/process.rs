@@ -28,6 +28,7 @@ pub const ALL: &[(&str, Test)] = &[
     ("process::it_floods", it_floods),
     ("process::its_lines_are_echoed", its_lines_are_echoed),
     ("process::it_is_asked", it_is_asked),
+    ("process::it_panics", it_panics),
     ("process::it_does_not_answer", it_does_not_answer),
 ];
 
@@ -254,6 +255,22 @@ fn it_is_asked() {
     let responses = lab.get_all(&paths).expect("it answers");
     let bodies: Vec<&str> = responses.iter().map(|answer| &*answer.body).collect();
     assert_eq!(bodies, paths);
+}
+
+fn it_panics() {
+    let mut lab = start(alone());
+    spawn(&mut lab, subject::SERVES);
+    let error = lab.get("/panic").expect_err("there is no answer");
+    let told = error.to_string();
+    let panicked =
+        matches!(&error, LabError::Panicked { told, .. } if told.contains("subject.rs:"));
+    assert!(panicked, "{error:?}");
+    assert!(
+        told.starts_with("a panic instead of an answer to GET /panic: assertion `left != right`"),
+        "{told}"
+    );
+    // The next one is answered.
+    assert_eq!(lab.get("/path").expect("it answers").status, 200);
 }
 
 fn it_does_not_answer() {

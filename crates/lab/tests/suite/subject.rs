@@ -135,6 +135,7 @@ fn answer(mut client: TcpStream) -> io::Result<()> {
         }
     }
     let path = request.split(' ').nth(1).unwrap_or_default();
+    assert_ne!(path, "/panic", "of a service");
     let status = match path {
         "/redirect" => "302 Found\r\nlocation: /elsewhere",
         "/failure" => "500 Internal Server Error",
