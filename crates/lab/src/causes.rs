@@ -97,7 +97,7 @@ impl Kind {
 
 /// Which findings a cause is for. Made of a [`Kind`]; of a kind and the type of the
 /// span; or of these two and the attribute; or of a kind and the name of the span,
-/// where several of one type are asked for.
+/// where several of one type are asked for, with or without the attribute.
 ///
 /// For the findings of propagation (`Inject`, `InjectParent`, `InjectMessage`) the
 /// type is that of the span whose context was to be injected: `HttpClient` or
@@ -135,6 +135,15 @@ impl From<(Kind, SpanType)> for Select {
         Self {
             span: Some(span),
             ..kind.into()
+        }
+    }
+}
+
+impl From<(Kind, &'static str, &'static str)> for Select {
+    fn from((kind, name, attribute): (Kind, &'static str, &'static str)) -> Self {
+        Self {
+            attribute: Some(attribute),
+            ..(kind, name).into()
         }
     }
 }

@@ -115,14 +115,11 @@ impl From<containers::Error> for LabError {
 
 /// The last panic that Rust has told on stderr: its message, and where it was; on one line.
 pub(crate) fn last_panic(stderr: &str) -> Option<String> {
-    let mut lines = stderr.lines();
-    let place = lines.rfind(|line| line.contains("panicked at "))?;
-    let (_, place) = place.split_once("panicked at ")?;
-    let place = place.trim_end_matches(':');
-    let below = stderr.rsplit_once("panicked at ").map(|(_, below)| below);
+    let (_, told) = stderr.rsplit_once("panicked at ")?;
+    let mut lines = told.lines();
+    let place = lines.next()?.trim_end_matches(':');
     // The message is on the lines below the place's.
-    let message = below.and_then(|below| below.lines().nth(1));
-    let message = message.filter(|line| !line.trim().is_empty())?;
+    let message = lines.next().filter(|line| !line.trim().is_empty())?;
     Some(safe(&format!("{message} ({place})")))
 }
 

@@ -145,9 +145,7 @@ fn slow(case: &Case) -> Outcome {
     let delay = case.config().slow_delay;
     let recording = case.ask("/slow").record()?;
     // Before the comparison: a wait that is not in the span tells more than its event does.
-    if recording.spans.iter().any(|span| span.name == "do_tier2") {
-        case.expect_duration("do_tier2", delay, &recording)?;
-    }
+    covers_its_wait(case, "do_tier2", ("tier2.rs", 1), &recording)?;
     lab::assert_traces!(case, "slow", &recording)?;
     expect_event_first(case, "do_tier2", delay, &recording)?;
     case.show_traces("GET /slow", &recording);
@@ -179,22 +177,34 @@ fn all_slow(case: &Case) -> Outcome {
     let recording = case.ask("/slow").config(all_wait(case)).record()?;
     // Before the comparison: the event of a wait outside of its span is on the one above,
     // which looks as if `App::delay` were at fault.
-    for (span, file, todo) in [
-        ("do_tier2", "tier2.rs", 1),
-        ("do_queue", "queue.rs", 2),
-        ("do_saas", "saas.rs", 3),
+    for (span, place) in [
+        ("do_tier2", ("tier2.rs", 1)),
+        ("do_queue", ("queue.rs", 2)),
+        ("do_saas", ("saas.rs", 3)),
     ] {
-        if !recording.spans.iter().any(|it| it.name == span) {
-            continue;
-        }
-        let covered = case.expect_duration(span, case.config().slow_delay, &recording);
-        if let Err(Failure::Diagnosis(finding)) = covered {
-            let next = case.next(file, todo);
-            return Err(Diagnosis { next, ..*finding }.into());
-        }
-        covered?;
+        covers_its_wait(case, span, place, &recording)?;
     }
     lab::assert_traces!(case, "all_slow", &recording)
+}
+
+/// Whether the span, if it came, lasts as long as the wait of its function, whose TODO is
+/// at `place`.
+fn covers_its_wait(
+    case: &Case,
+    span: &str,
+    (file, todo): (&'static str, u8),
+    recording: &Recording,
+) -> Outcome {
+    if !recording.spans.iter().any(|it| it.name == span) {
+        return Ok(());
+    }
+    match case.expect_duration(span, case.config().slow_delay, recording) {
+        Err(Failure::Diagnosis(finding)) => {
+            let next = case.next(file, todo);
+            Err(Diagnosis { next, ..*finding }.into())
+        }
+        covered => covered,
+    }
 }
 
 /// A function that fails has its span nevertheless.

@@ -31,7 +31,16 @@ fn main() -> std::process::ExitCode {
              where one was, the guard has ended the span before: it was dropped at once (`let _ \
              = …`). Give it a name.",
         )
-        .cause((Kind::Attribute, "GET /panic"), "routes.rs", 4, OUTSIDE)
+        .cause(
+            (
+                Kind::Attribute,
+                "GET /panic",
+                attribute::HTTP_RESPONSE_STATUS_CODE,
+            ),
+            "routes.rs",
+            4,
+            OUTSIDE,
+        )
         .cause(
             (Kind::Value, SpanType::HttpServer, attribute::ERROR_TYPE),
             "cut_short.rs",
@@ -39,7 +48,12 @@ fn main() -> std::process::ExitCode {
             "Without an answer it is `cancelled`. With one it is the status code: if it is \
              `cancelled` there, the guard was dropped at once (`let _ = …`, `server.rs`, TODO 2).",
         )
-        .cause((Kind::Value, "GET /panic"), "routes.rs", 4, OUTSIDE)
+        .cause(
+            (Kind::Value, "GET /panic", attribute::ERROR_TYPE),
+            "routes.rs",
+            4,
+            OUTSIDE,
+        )
         // Without it no guard says anything.
         .before((Kind::Status, SpanType::HttpServer), "cut_short.rs", 1)
         .before((Kind::Attribute, SpanType::HttpServer), "cut_short.rs", 1)
