@@ -56,7 +56,11 @@ fn main() -> std::process::ExitCode {
         )
         // Without it no guard says anything.
         .before((Kind::Status, SpanType::HttpServer), "cut_short.rs", 1)
-        .before((Kind::Attribute, SpanType::HttpServer), "cut_short.rs", 1)
+        .before(
+            (Kind::Attribute, SpanType::HttpServer, attribute::ERROR_TYPE),
+            "cut_short.rs",
+            1,
+        )
         .before((Kind::Status, SpanType::Publish), "cut_short.rs", 1)
         .before((Kind::Attribute, SpanType::Publish), "cut_short.rs", 1)
         .cause(
