@@ -29,6 +29,8 @@ impl Management {
     ) -> Result<Self, Error> {
         let client = Client::builder()
             .no_proxy()
+            // It is asked over HTTP, and reading the system's certificates takes time.
+            .tls_certs_only([])
             .timeout(DEADLINE)
             .build()
             .map_err(|error| Error::Management(cause(&error)))?;

@@ -232,6 +232,8 @@ impl Lab {
             runtime.block_on(System::start(&config, tier2_telemetry, consumer_telemetry))?;
         let client = reqwest::Client::builder()
             .no_proxy()
+            // Nothing here speaks TLS, and reading the system's certificates takes time.
+            .tls_certs_only([])
             .redirect(reqwest::redirect::Policy::none())
             .timeout(config.answer_deadline)
             // Each request on a connection of its own, as from callers who don't know each other.
@@ -904,6 +906,8 @@ fn provider(service: &'static str, receiver: &Receiver) -> Result<SdkTracerProvi
     let failed = |error: String| LabError::part("the system's own export", error);
     let client = reqwest::blocking::Client::builder()
         .no_proxy()
+        // Nothing here speaks TLS, and reading the system's certificates takes time.
+        .tls_certs_only([])
         .build()
         .map_err(|error| failed(error.to_string()))?;
     let exporter = SpanExporter::builder()
