@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lab::{CALLER_TRACE, Case, Exception, Kind, Outcome, Part, Recording, SpanType};
+use opentelemetry_semantic_conventions::attribute;
 use otlp::Span;
 
 fn main() -> std::process::ExitCode {
@@ -24,7 +25,7 @@ fn main() -> std::process::ExitCode {
              function is called in place of `in_span` (TODO 3).",
         )
         .cause(
-            (Kind::Attribute, "error.type"),
+            (Kind::Attribute, SpanType::Internal, attribute::ERROR_TYPE),
             "spans.rs",
             2,
             "Of an error, `try_in_span` sets `error.type` of the current span, and `error_type()` \
