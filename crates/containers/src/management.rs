@@ -47,13 +47,7 @@ impl Management {
         let body = self
             .send(self.request(Method::GET, "vhosts?columns=name"), &[])
             .await?;
-        let names = serde_json::from_slice::<Value>(&body).ok().and_then(|all| {
-            let names = all.as_array()?.iter();
-            names
-                .map(|vhost| Some(vhost.get("name")?.as_str()?.to_owned()))
-                .collect()
-        });
-        names.ok_or_else(|| Error::Management("it lists no virtual hosts".to_owned()))
+        names(&body).ok_or_else(|| Error::Management("it lists no virtual hosts".to_owned()))
     }
 
     /// Makes a virtual host, in which `user` may do everything.
@@ -90,5 +84,31 @@ impl Management {
             return Ok(body.to_vec());
         }
         Err(Error::Management(format!("it answered {status}")))
+    }
+}
+
+/// The names in a list of virtual hosts. Of one that is deleted while RabbitMQ makes the
+/// list, nothing is left to tell but its place.
+fn names(body: &[u8]) -> Option<Vec<String>> {
+    let all: Vec<Value> = serde_json::from_slice(body).ok()?;
+    let named = |vhost: &Value| Some(vhost.get("name")?.as_str()?.to_owned());
+    Some(all.iter().filter_map(named).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_virtual_host_that_is_going_has_no_name() {
+        let body = br#"[{"name":"/"},[],{"name":"lab-1"}]"#;
+        assert_eq!(names(body).unwrap(), ["/", "lab-1"]);
+        assert_eq!(names(b"[]").unwrap(), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn an_error_is_no_list() {
+        assert_eq!(names(br#"{"error":"not_authorised"}"#), None);
+        assert_eq!(names(b""), None);
     }
 }
