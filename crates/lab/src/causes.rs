@@ -202,6 +202,15 @@ impl Place {
         }
     }
 
+    /// A file in `src/` that has no TODO of this step for it.
+    pub(crate) const fn file(file: &'static str) -> Self {
+        Self {
+            folder: "src",
+            file,
+            todo: None,
+        }
+    }
+
     /// Where findings of this kind are mended, whichever step it is.
     fn general(kind: Kind) -> Option<Self> {
         match kind {
@@ -210,11 +219,9 @@ impl Place {
                 file: "Cargo.toml",
                 todo: None,
             }),
-            Kind::Nothing | Kind::Endpoint | Kind::Late | Kind::Service => Some(Self {
-                folder: "src",
-                file: "telemetry.rs",
-                todo: None,
-            }),
+            Kind::Nothing | Kind::Endpoint | Kind::Late | Kind::Service => {
+                Some(Self::file("telemetry.rs"))
+            }
             _ => None,
         }
     }

@@ -171,6 +171,14 @@ impl Check {
         self
     }
 
+    /// Where such a finding is mended, if it is the work of a step before.
+    #[must_use]
+    pub fn file(mut self, finding: impl Into<Select>, file: &'static str) -> Self {
+        let place = Some(Place::file(file));
+        self.guide.causes.add(finding.into(), place, None);
+        self
+    }
+
     /// What causes such a finding in this step, and where it is mended.
     #[must_use]
     pub fn cause(

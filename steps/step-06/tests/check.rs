@@ -18,7 +18,7 @@ fn main() -> std::process::ExitCode {
              headers are not given to the message (TODO 3), or `set` inserts nothing (TODO 1).",
         )
         .todo(Kind::InjectParent, "queue.rs", 3)
-        .todo(Kind::Inject, "queue.rs", 3)
+        .file(Kind::Inject, "http.rs")
         .todo(Kind::Split, "queue.rs", 3)
         .cause(
             Kind::Confirm,
