@@ -44,7 +44,7 @@ fn main() -> std::process::ExitCode {
             Kind::Parent,
             "tier2.rs",
             1,
-            "The work is not done in the span: it belongs into the `async` block that `in_span` \
+            "The work is not done in the span: it belongs in the `async` block that `in_span` \
              is given, all of it.",
         )
         .todo((Kind::Parent, "publish signups"), "queue.rs", 2)
@@ -115,7 +115,7 @@ fn main() -> std::process::ExitCode {
 
 /// Why a span is shorter than the wait of its function.
 const NOT_COVERED: &str = "The wait is not done in the span: `app.delay()` and \
-                           `app.sometimes_slow()` belong into the `async` block.";
+                           `app.sometimes_slow()` belong in the `async` block.";
 
 /// SeverityNumber of INFO (Logs data model).
 const INFO: i32 = 9;

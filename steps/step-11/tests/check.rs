@@ -150,12 +150,14 @@ fn told_once(case: &Case, expected: &Exception<'_>, recording: &Recording) -> Ou
 /// As before, with the wait.
 fn slow(case: &Case) -> Outcome {
     let recording = case.ask("/slow").record()?;
-    lab::assert_traces!(case, "slow", &recording)
+    lab::assert_traces!(case, "slow", &recording)?;
+    case.expect_no_exception(&recording)
 }
 
 fn caller(case: &Case) -> Outcome {
     let recording = case.ask("/fast").caller("01").record()?;
-    lab::assert_traces!(case, "caller", &recording)
+    lab::assert_traces!(case, "caller", &recording)?;
+    case.expect_no_exception(&recording)
 }
 
 fn tier2_stopped(case: &Case) -> Outcome {
