@@ -196,9 +196,8 @@ impl Place {
     /// A TODO in `src/`.
     pub(crate) const fn todo(file: &'static str, todo: u8) -> Self {
         Self {
-            folder: "src",
-            file,
             todo: Some(todo),
+            ..Self::file(file)
         }
     }
 
