@@ -40,14 +40,15 @@ fn main() -> std::process::ExitCode {
             "`force_flush` tells what `shutdown` hides; and `None` from `within` means that the \
              time was over: then spans are lost, too.",
         )
+        // The longest come early: the verdict waits for the last.
         .test("fast", fast)
+        .test("hung_receiver", hung_receiver)
+        .test("last_span", last_span)
         .test("error", error)
         .test("tier2_stopped", tier2_stopped)
         .test("unknown_path", unknown_path)
         .test("caller", caller)
         .test("unsampled_caller", unsampled_caller)
-        .test("last_span", last_span)
-        .test("hung_receiver", hung_receiver)
         .test("refused", refused)
         .run()
 }

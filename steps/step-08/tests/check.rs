@@ -40,21 +40,22 @@ fn main() -> std::process::ExitCode {
             4,
             "Lines are written to stdout by whoever logs, who waits as long as nobody reads.",
         )
+        // The longest come early: the verdict waits for the last.
         .test("fast", fast)
-        .test("error", error)
         .test("slow", slow)
+        .test("switch", switch)
+        .test("unread_stdout", unread_stdout)
+        .test("closed_stdout", closed_stdout)
+        .test("two_at_once", two_at_once)
+        .test("error", error)
         .test("unknown_path", unknown_path)
         .test("caller", caller)
         .test("json", json)
         .test("tier2_stopped", tier2_stopped)
-        .test("two_at_once", two_at_once)
         .test("unsampled_caller", unsampled_caller)
         .test("not_in_a_span", not_in_a_span)
-        .test("switch", switch)
         .test("rust_log", rust_log)
         .test("no_colours", no_colours)
-        .test("unread_stdout", unread_stdout)
-        .test("closed_stdout", closed_stdout)
         .run()
 }
 

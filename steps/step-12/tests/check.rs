@@ -108,7 +108,9 @@ fn main() -> std::process::ExitCode {
             4,
             "`panics::layer` and `drain::answer` answer. They are given.",
         )
+        // The longest comes early: the verdict waits for the last.
         .test("fast", fast)
+        .test("drain", drain)
         .test("slow", slow)
         .test("error", error)
         .test("unknown_path", unknown_path)
@@ -119,7 +121,6 @@ fn main() -> std::process::ExitCode {
         .test("hang_up_unsampled", hang_up_unsampled)
         .test("timeout", timeout)
         .test("panic", panic)
-        .test("drain", drain)
         .test("json_lines", json_lines)
         .run()
 }
