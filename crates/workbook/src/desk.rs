@@ -67,7 +67,8 @@ fn list(chapters: &[Chapter]) -> String {
 /// What to read, to write and to type for the step that is next.
 pub fn what_is_next(workspace: &Workspace, chapters: &[Chapter]) -> String {
     let Some(chapter) = course::next(chapters) else {
-        return "All steps have passed. `cargo workbook run` runs what you have built.\n"
+        return "All steps have passed. `cargo workbook run 12` runs the tier1 that you have \
+                built, `cargo workbook run 13` your consumer.\n"
             .to_owned();
     };
     let step = chapter.step;
