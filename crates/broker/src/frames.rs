@@ -19,7 +19,8 @@ pub(crate) const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 /// Bytes of a frame around its payload: type, channel, size and the end marker.
 pub(crate) const FRAME_OVERHEAD: usize = 8;
 
-/// The smallest frame size that may be negotiated, as in RabbitMQ 3.
+/// The smallest frame size that may be negotiated: frame-min-size of the specification,
+/// as in RabbitMQ until 4.0. Later ones ask for 8192.
 pub(crate) const FRAME_MIN_SIZE: u32 = 4096;
 
 /// How deeply tables and arrays may be nested. The parser recurses, so that without

@@ -12,7 +12,7 @@ use testcontainers::{
     ContainerRequest, GenericImage, ImageExt,
     bollard::{
         self,
-        models::{ContainerInspectResponse, PortBinding},
+        models::{ContainerInspectResponse, ContainerStateStatusEnum, PortBinding},
         query_parameters::{
             CreateImageOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
             LogsOptionsBuilder, RemoveContainerOptionsBuilder,
@@ -27,11 +27,21 @@ use crate::{
     runtime,
 };
 
-/// How long Docker may take to say that it is there.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+/// How long Docker may take to say that it is there, where something else will do.
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long fetching an image may take.
-const PULL_DEADLINE: Duration = Duration::from_secs(120);
+/// The same where nothing else will: on a loaded machine it may start and remove other
+/// containers this moment.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+
+/// How long fetching an image may take, if somebody waits for something else.
+pub(crate) const PULL_DEADLINE: Duration = Duration::from_secs(120);
+
+/// The same for somebody who has asked for nothing else.
+pub(crate) const PATIENT_PULL_DEADLINE: Duration = Duration::from_secs(3600);
+
+/// How long a registry may say nothing. Docker tells of each layer several times a second.
+const PULL_SILENCE: Duration = Duration::from_secs(60);
 
 /// How often a fetch tells how far it is.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
@@ -53,7 +63,7 @@ pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 /// # Errors
 /// If it doesn't within 2 s: why, in one sentence.
 pub async fn answers() -> Result<(), Error> {
-    runtime::spawn(async { Docker::connect().await.map(drop) }).await
+    runtime::spawn(async { Docker::connect(ANSWER_DEADLINE).await.map(drop) }).await
 }
 
 /// A Docker that has answered.
@@ -61,7 +71,8 @@ pub async fn answers() -> Result<(), Error> {
 pub(crate) struct Docker(bollard::Docker);
 
 impl Docker {
-    pub(crate) async fn connect() -> Result<Self, Error> {
+    /// The Docker that the environment names, if it answers within `deadline`.
+    pub(crate) async fn connect(deadline: Duration) -> Result<Self, Error> {
         usable(&|name| std::env::var(name).ok())?;
         let asked = async {
             let docker = docker_client_instance()
@@ -73,44 +84,59 @@ impl Docker {
                 .map_err(|error| Error::NoDocker(cause(&error)))?;
             Ok(Self(docker))
         };
-        tokio::time::timeout(ANSWER_DEADLINE, asked)
+        tokio::time::timeout(deadline, asked)
             .await
             .unwrap_or_else(|_| {
-                let reason = format!("it is silent for {ANSWER_DEADLINE:?}");
+                let reason = format!("it is silent for {deadline:?}");
                 Err(Error::NoDocker(reason))
             })
     }
 
     /// Sees that `image` is here.
     pub(crate) async fn have(&self, image: &Image, say: &Say) -> Result<(), Error> {
-        match within(self.0.inspect_image(&image.to_string())).await {
-            Ok(_) => Ok(()),
-            Err(_) => self.pull(image, say).await,
+        if self.has(image).await? {
+            return Ok(());
         }
+        self.pull(image, say, PULL_DEADLINE).await
     }
 
     /// Whether `image` is here.
-    pub(crate) async fn has(&self, image: &Image) -> bool {
-        within(self.0.inspect_image(&image.to_string()))
-            .await
-            .is_ok()
+    pub(crate) async fn has(&self, image: &Image) -> Result<bool, Error> {
+        match within(self.0.inspect_image(&image.to_string())).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_status(&error, 404) => Ok(false),
+            Err(error) => Err(told(&error)),
+        }
     }
 
-    async fn pull(&self, image: &Image, say: &Say) -> Result<(), Error> {
+    /// Fetches `image`, as long as its registry says something and not longer than
+    /// `deadline`.
+    pub(crate) async fn pull(
+        &self,
+        image: &Image,
+        say: &Say,
+        deadline: Duration,
+    ) -> Result<(), Error> {
         say(&format!("fetching {image} …"));
         let failed = |reason: String| Error::Image {
             image: image.to_string(),
             reason,
         };
+        let (name, tag) = image.to_pull();
         let options = CreateImageOptionsBuilder::new()
-            .from_image(&image.name)
-            .tag(&image.tag)
+            .from_image(name)
+            .tag(&tag)
             .build();
         let mut events = self.0.create_image(Some(options), None, None);
         let pulled = async {
             let mut layers = HashMap::new();
             let mut told = Instant::now();
-            while let Some(event) = events.next().await {
+            loop {
+                let event = tokio::time::timeout(PULL_SILENCE, events.next()).await;
+                let silent = |_| failed(format!("nothing came for {} s", PULL_SILENCE.as_secs()));
+                let Some(event) = event.map_err(silent)? else {
+                    return Ok(());
+                };
                 let event = event.map_err(|error| failed(cause(&error)))?;
                 if let Some(reason) = event.error_detail.and_then(|detail| detail.message) {
                     return Err(failed(one_line(&reason)));
@@ -126,14 +152,13 @@ impl Docker {
                     say(&progress(image, layers.values().copied()));
                 }
             }
-            Ok(())
         };
-        tokio::time::timeout(PULL_DEADLINE, pulled)
+        tokio::time::timeout(deadline, pulled)
             .await
             .unwrap_or_else(|_| {
                 Err(failed(format!(
                     "not fetched within {} s; `docker pull {image}` takes its time",
-                    PULL_DEADLINE.as_secs()
+                    deadline.as_secs()
                 )))
             })
     }
@@ -231,6 +256,12 @@ impl Found {
                 && state.paused != Some(true)
                 && state.restarting != Some(true)
         })
+    }
+
+    /// Whether it was made and has not been started yet.
+    pub(crate) fn is_only_created(&self) -> bool {
+        let state = self.0.state.as_ref();
+        state.and_then(|state| state.status) == Some(ContainerStateStatusEnum::CREATED)
     }
 
     /// Where the container's `port` is published on this machine.

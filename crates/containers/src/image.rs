@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::error::Error;
 
+/// RabbitMQ's image, unless another is named: with the management plugin.
+pub(crate) const RABBITMQ: &str = "rabbitmq:4-management";
+
 /// The name of an image with its tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -23,7 +26,7 @@ impl Image {
     /// # Errors
     /// If the variable holds no image's name.
     pub fn rabbitmq() -> Result<Self, Error> {
-        Self::from_env("WORKBOOK_RABBITMQ_IMAGE", "rabbitmq:4-management")
+        Self::from_env("WORKBOOK_RABBITMQ_IMAGE", RABBITMQ)
     }
 
     /// PostgreSQL: WORKBOOK_POSTGRES_IMAGE, or `postgres:18`.
@@ -43,6 +46,16 @@ impl Image {
             name: variable,
             must_be: "the name of an image, such as name:tag",
         })
+    }
+
+    /// What Docker's API is to be asked for: the name, and the tag or digest. Of
+    /// `name@sha256:0f…`, which is taken apart at its last colon, the algorithm is part of
+    /// the digest.
+    pub(crate) fn to_pull(&self) -> (&str, String) {
+        match self.name.split_once('@') {
+            Some((name, algorithm)) => (name, format!("{algorithm}:{}", self.tag)),
+            None => (&self.name, self.tag.clone()),
+        }
     }
 
     /// A colon that is followed by a slash is that of a registry's port.
@@ -79,6 +92,20 @@ mod tests {
             let image = Image::parse(text);
             let got = image.as_ref().map(|image| (&*image.name, &*image.tag));
             assert_eq!(got, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_pulled_has_a_tag_or_a_digest() {
+        for (text, expected) in [
+            ("rabbitmq", ("rabbitmq", "latest")),
+            ("host:5000/rabbitmq:4", ("host:5000/rabbitmq", "4")),
+            ("rabbitmq@sha256:00ff", ("rabbitmq", "sha256:00ff")),
+        ] {
+            let image = Image::parse(text).expect("a name");
+            let (name, tag) = image.to_pull();
+            assert_eq!((name, &*tag), expected, "{text}");
+            assert!(text.starts_with(&image.name), "{text}");
         }
     }
 }

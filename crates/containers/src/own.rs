@@ -18,7 +18,7 @@ use testcontainers::{
 };
 
 use crate::{
-    docker::{Docker, LABEL, Say, request, told},
+    docker::{Docker, LABEL, PATIENCE, Say, request, told},
     error::{Error, cause, one_line},
     image::Image,
     owner::Owner,
@@ -57,11 +57,12 @@ impl Own {
         ask: impl Fn(&str, &str) -> std::io::Result<ContainerRequest<GenericImage>>,
     ) -> Result<Self, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let docker = Docker::connect().await?;
+        let docker = Docker::connect(PATIENCE).await?;
         for (name, labels) in docker.ours().await? {
             let owner = labels.get(LABEL).and_then(|label| Owner::parse(label));
             if owner.is_some_and(|owner| owner.has_ended()) {
-                docker.remove(&name).await?;
+                // What others have left is no reason to fail: the next one removes it.
+                let _ = docker.remove(&name).await;
             }
         }
         let say: Say = Arc::new(|line| eprintln!("{line}"));
@@ -245,7 +246,7 @@ impl OwnRabbitMq {
             .chain(arguments.iter().copied())
             .map(ToOwned::to_owned)
             .collect::<Vec<_>>();
-        runtime::block_on(async {
+        let run = async {
             let command = ExecCommand::new(command).with_cmd_ready_condition(CmdWaitFor::exit());
             let mut ran = self
                 .own
@@ -265,6 +266,16 @@ impl OwnRabbitMq {
                     one_line(&text(stderr))
                 ))),
             }
+        };
+        runtime::block_on(async {
+            tokio::time::timeout(READY_DEADLINE, run)
+                .await
+                .unwrap_or_else(|_| {
+                    Err(self.own.failed(format!(
+                        "rabbitmqctl {} has not ended within {READY_DEADLINE:?}",
+                        arguments.join(" ")
+                    )))
+                })
         })
     }
 }
@@ -345,8 +356,12 @@ impl Postgres {
                 sqlx::query(statement).execute(&mut connection).await?;
                 connection.close().await
             };
-            executed
+            tokio::time::timeout(READY_DEADLINE, executed)
                 .await
+                .map_err(|_| {
+                    self.own
+                        .failed(format!("no answer within {READY_DEADLINE:?}"))
+                })?
                 .map_err(|error| self.own.failed(cause(&error)))
         })
     }

@@ -29,7 +29,10 @@ impl Owner {
             place: place(),
             pid,
             // Where the system doesn't tell, nothing of this process is ever swept.
-            started: started(pid).unwrap_or_else(|| "unknown".to_owned()),
+            started: match life(pid) {
+                Life::Since(started) => started,
+                Life::Ended | Life::Unknown => "unknown".to_owned(),
+            },
         }
     }
 
@@ -49,7 +52,11 @@ impl Owner {
     pub(crate) fn has_ended(&self) -> bool {
         self.place == place()
             && self.started != "unknown"
-            && started(self.pid).as_ref() != Some(&self.started)
+            && match life(self.pid) {
+                Life::Ended => true,
+                Life::Since(started) => started != self.started,
+                Life::Unknown => false,
+            }
     }
 }
 
@@ -60,18 +67,45 @@ fn place() -> String {
     short_hash(&(host.nodename().to_bytes(), namespace))
 }
 
-/// When the process was started, as text that is equal for the same process only.
-/// `None` if there is none, or it waits for nothing but to be reaped.
-fn started(pid: u32) -> Option<String> {
+/// What the system tells of a process.
+enum Life {
+    /// There is none, or it waits for nothing but to be reaped.
+    Ended,
+    /// When it was started, as text that is equal for the same process only.
+    Since(String),
+    /// Nothing: that of another user may be hidden, or nothing can be read this moment.
+    Unknown,
+}
+
+fn life(pid: u32) -> Life {
+    let is_gone = || {
+        let pid = i32::try_from(pid)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        // Whose process it is doesn't matter: EPERM says that there is one.
+        pid.is_none_or(|pid| {
+            rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+        })
+    };
+    match started(pid) {
+        Some(life) => life,
+        None if is_gone() => Life::Ended,
+        None => Life::Unknown,
+    }
+}
+
+/// `None` if nothing can be read.
+fn started(pid: u32) -> Option<Life> {
     if cfg!(target_os = "linux") {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The program's name, in parentheses, may hold anything.
         let (_, fields) = stat.rsplit_once(')')?;
         let mut fields = fields.split_whitespace();
-        let state = fields.next()?;
+        if fields.next()? == "Z" {
+            return Some(Life::Ended);
+        }
         // Field 22 of proc(5): in ticks since the machine was started.
-        let started = fields.nth(18)?;
-        return (state != "Z").then(|| started.to_owned());
+        return Some(Life::Since(fields.nth(18)?.to_owned()));
     }
     let output = Command::new("ps")
         .args(["-o", "lstart=", "-p", &pid.to_string()])
@@ -80,7 +114,7 @@ fn started(pid: u32) -> Option<String> {
         .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let text = text.trim();
-    (!text.is_empty()).then(|| short_hash(&text))
+    (!text.is_empty()).then(|| Life::Since(short_hash(&text)))
 }
 
 /// 16 hexadecimal digits.
@@ -108,9 +142,12 @@ mod tests {
     #[test]
     fn a_process_that_has_ended_is_told_from_one_that_has_its_id() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("is there");
+        let Life::Since(started) = life(child.id()) else {
+            panic!("it runs");
+        };
         let owner = Owner {
             pid: child.id(),
-            started: started(child.id()).expect("it runs"),
+            started,
             ..Owner::this()
         };
         assert!(!owner.has_ended());

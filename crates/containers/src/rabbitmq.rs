@@ -11,7 +11,7 @@ use lapin::{Connection, ConnectionProperties};
 use crate::{
     docker::{Docker, Say},
     error::{Error, cause},
-    image::Image,
+    image::{Image, RABBITMQ},
     management::Management,
     owner::Owner,
     runtime, shared,
@@ -29,6 +29,10 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a RabbitMQ that was started may take until it answers.
 pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(90);
+
+/// How long its management API may take once it speaks AMQP. RabbitMQ starts plugins
+/// before it listens, so one that doesn't answer by then isn't there.
+const MANAGEMENT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What virtual hosts of labs begin with; their owner follows.
 const PREFIX: &str = "lab-";
@@ -52,7 +56,8 @@ impl RabbitMq {
     pub async fn shared(say: Say, insist: bool) -> Result<Self, Error> {
         runtime::spawn(async move {
             let rabbitmq = shared::get_or_create(&Image::rabbitmq()?, &say, insist).await?;
-            rabbitmq.sweep().await?;
+            // What others have left is no reason to fail: the next one sweeps again.
+            let _ = rabbitmq.sweep().await;
             Ok(rabbitmq)
         })
         .await
@@ -123,7 +128,7 @@ impl RabbitMq {
     }
 
     /// One attempt: a handshake, an open virtual host, and the management API.
-    pub(crate) async fn answers(&self) -> Result<(), String> {
+    pub(crate) async fn answers(&self) -> Result<(), Silent> {
         let handshake = async {
             let properties =
                 ConnectionProperties::default().with_connection_name("are you there".into());
@@ -132,12 +137,15 @@ impl RabbitMq {
         };
         match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(cause(&error)),
-            Err(_) => return Err(format!("no handshake within {HANDSHAKE_DEADLINE:?}")),
+            Ok(Err(error)) => return Err(Silent::Amqp(cause(&error))),
+            Err(_) => {
+                let reason = format!("no handshake within {HANDSHAKE_DEADLINE:?}");
+                return Err(Silent::Amqp(reason));
+            }
         }
         match self.management.vhosts().await {
             Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(Silent::Management(error.to_string())),
         }
     }
 
@@ -150,13 +158,27 @@ impl RabbitMq {
         deadline: Duration,
     ) -> Result<(), Error> {
         let began = Instant::now();
+        let mut speaks_amqp_since = None;
         loop {
-            let Err(reason) = self.answers().await else {
+            let Err(silent) = self.answers().await else {
                 return Ok(());
             };
             let failed = |reason| Error::Container {
                 image: image.to_string(),
                 reason,
+            };
+            let reason = match silent {
+                Silent::Amqp(reason) => reason,
+                Silent::Management(reason) => {
+                    let since: Instant = *speaks_amqp_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > MANAGEMENT_DEADLINE {
+                        return Err(failed(format!(
+                            "{reason}; WORKBOOK_RABBITMQ_IMAGE must name an image with the \
+                             management plugin, such as {RABBITMQ}"
+                        )));
+                    }
+                    reason
+                }
             };
             if began.elapsed() > deadline {
                 return Err(failed(format!("no answer within {deadline:?}: {reason}")));
@@ -172,6 +194,13 @@ impl RabbitMq {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// What of a RabbitMQ doesn't answer, and why.
+pub(crate) enum Silent {
+    Amqp(String),
+    /// It speaks AMQP.
+    Management(String),
 }
 
 /// A virtual host of one lab. It is deleted, with all in it, when this is dropped.

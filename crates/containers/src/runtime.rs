@@ -10,13 +10,16 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::error::Error;
 
+/// The name of its thread.
+const THREAD: &str = "containers";
+
 static RUNTIME: OnceLock<io::Result<Runtime>> = OnceLock::new();
 
 fn runtime() -> Result<&'static Runtime, Error> {
     let runtime = RUNTIME.get_or_init(|| {
         Builder::new_multi_thread()
             .worker_threads(1)
-            .thread_name("containers")
+            .thread_name(THREAD)
             .enable_all()
             .build()
     });
@@ -47,7 +50,8 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, 
 }
 
 /// Starts `future` and waits for it on this thread, even one that runs asynchronous
-/// code: for `drop`, which can't do better.
+/// code: for `drop`, which can't do better. On the runtime's own thread it only starts
+/// it: there nothing goes on, `future` neither, while that thread waits.
 pub(crate) fn finish(future: impl Future<Output = Result<(), Error>> + Send + 'static) {
     let Ok(runtime) = runtime() else { return };
     let (done, waiting) = std::sync::mpsc::sync_channel(1);
@@ -56,5 +60,32 @@ pub(crate) fn finish(future: impl Future<Output = Result<(), Error>> + Send + 's
         let _ = future.await;
         let _ = done.send(());
     });
-    let _ = waiting.recv_timeout(crate::docker::REMOVE_DEADLINE);
+    if std::thread::current().name() != Some(THREAD) {
+        let _ = waiting.recv_timeout(crate::docker::REMOVE_DEADLINE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn what_ends_on_its_own_thread_is_not_waited_for() {
+        let began = Instant::now();
+        let (done, waiting) = std::sync::mpsc::channel();
+        block_on(spawn(async move {
+            finish(async move {
+                let _ = done.send(());
+                Ok(())
+            });
+            Ok(())
+        }))
+        .expect("it does nothing that fails");
+        waiting
+            .recv_timeout(Duration::from_secs(10))
+            .expect("it is done all the same");
+        assert!(began.elapsed() < crate::docker::REMOVE_DEADLINE);
+    }
 }

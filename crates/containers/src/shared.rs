@@ -9,7 +9,10 @@ use std::{
 use testcontainers::{ImageExt, ReuseDirective, core::client::ClientError, runners::AsyncRunner};
 
 use crate::{
-    docker::{Docker, LABEL, Say, request},
+    docker::{
+        ANSWER_DEADLINE, Docker, LABEL, PATIENCE, PATIENT_PULL_DEADLINE, PULL_DEADLINE, Say,
+        request,
+    },
     error::{Error, cause},
     image::Image,
     owner::{Owner, short_hash},
@@ -26,6 +29,9 @@ const FOUND_DEADLINE: Duration = Duration::from_secs(45);
 
 /// How long another process may hold the lock: it fetches, removes and starts.
 const LOCK_DEADLINE: Duration = Duration::from_secs(300);
+
+/// How long a container that another process has made may take until it runs.
+const START_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long an image that could not be fetched is not asked for again.
 const IN_VAIN: Duration = Duration::from_secs(600);
@@ -49,11 +55,11 @@ pub(crate) const ERLANG: (&str, &str) = (
 pub async fn pull(say: Say) -> Result<String, Error> {
     runtime::spawn(async move {
         let image = Image::rabbitmq()?;
-        let docker = Docker::connect().await?;
-        if docker.has(&image).await {
+        let docker = Docker::connect(PATIENCE).await?;
+        if docker.has(&image).await? {
             return Ok(format!("{image} is here already"));
         }
-        fetch(&docker, &image, &say, true).await?;
+        fetch(&docker, &image, &say, true, PATIENT_PULL_DEADLINE).await?;
         Ok(format!("{image} is here now"))
     })
     .await
@@ -66,7 +72,7 @@ pub async fn pull(say: Say) -> Result<String, Error> {
 /// If Docker doesn't answer or refuses.
 pub async fn stop() -> Result<Vec<String>, Error> {
     runtime::spawn(async {
-        let docker = Docker::connect().await?;
+        let docker = Docker::connect(PATIENCE).await?;
         let mut removed = Vec::new();
         for (name, labels) in docker.ours().await? {
             let label = labels.get(LABEL).map(String::as_str).unwrap_or_default();
@@ -91,7 +97,8 @@ pub(crate) async fn get_or_create(
     say: &Say,
     insist: bool,
 ) -> Result<RabbitMq, Error> {
-    let docker = Docker::connect().await?;
+    let patience = if insist { PATIENCE } else { ANSWER_DEADLINE };
+    let docker = Docker::connect(patience).await?;
     let name = format!("otel-workbook-rabbitmq-{}", short_hash(&image.to_string()));
     // Without the lock: the usual case, in which nobody has to wait for anybody.
     if let Some(rabbitmq) = running(&docker, &name).await?
@@ -108,7 +115,7 @@ pub(crate) async fn get_or_create(
     {
         return Ok(rabbitmq);
     }
-    fetch(&docker, image, say, insist).await?;
+    fetch(&docker, image, say, insist, PULL_DEADLINE).await?;
     // Stopped, broken, or not there. One that was stopped starts no faster than a
     // new one, and what is in it belongs to nobody any more.
     docker.remove(&name).await?;
@@ -131,17 +138,18 @@ pub(crate) async fn get_or_create(
             });
         }
     }
-    let rabbitmq = running(&docker, &name).await?;
-    let Some(rabbitmq) = rabbitmq else {
+    let Some(rabbitmq) = started_by_now(&docker, &name).await? else {
         let last = docker.last_line(&name).await;
         return Err(Error::Container {
             image: image.to_string(),
             reason: format!("it ended at once; its last line: {last}"),
         });
     };
-    rabbitmq
-        .ready(&docker, image, &name, READY_DEADLINE)
-        .await?;
+    if let Err(error) = rabbitmq.ready(&docker, image, &name, READY_DEADLINE).await {
+        // The next run would wait for it once more.
+        let _ = docker.remove(&name).await;
+        return Err(error);
+    }
     say(&format!(
         "RabbitMQ answers after {:.1} s; it stays for the next run (`cargo workbook stop` removes it)",
         began.elapsed().as_secs_f64()
@@ -149,11 +157,36 @@ pub(crate) async fn get_or_create(
     Ok(rabbitmq)
 }
 
+/// The container's RabbitMQ once it runs, which for another process's may be in a moment.
+/// `None` if it has ended, or doesn't start.
+async fn started_by_now(docker: &Docker, name: &str) -> Result<Option<RabbitMq>, Error> {
+    let began = Instant::now();
+    loop {
+        if let Some(rabbitmq) = running(docker, name).await? {
+            return Ok(Some(rabbitmq));
+        }
+        let waits = docker
+            .find(name)
+            .await?
+            .is_some_and(|found| found.is_only_created());
+        if !waits || began.elapsed() > START_DEADLINE {
+            return Ok(None);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Sees that `image` is here, and remembers for a while if it can't be had.
-async fn fetch(docker: &Docker, image: &Image, say: &Say, insist: bool) -> Result<(), Error> {
+async fn fetch(
+    docker: &Docker,
+    image: &Image,
+    say: &Say,
+    insist: bool,
+    deadline: Duration,
+) -> Result<(), Error> {
     let name = format!("otel-workbook-no-image-{}", short_hash(&image.to_string()));
     let note = private(&name, "txt");
-    if docker.has(image).await {
+    if docker.has(image).await? {
         return Ok(());
     }
     if !insist && let Some(reason) = recent(&note) {
@@ -162,7 +195,7 @@ async fn fetch(docker: &Docker, image: &Image, say: &Say, insist: bool) -> Resul
             reason: format!("{reason}; `cargo workbook pull` tries again"),
         });
     }
-    let fetched = docker.have(image, say).await;
+    let fetched = docker.pull(image, say, deadline).await;
     // Without the note the next run tries again: nothing to fail for.
     let _ = match &fetched {
         Err(Error::Image { reason, .. }) => std::fs::write(&note, reason),

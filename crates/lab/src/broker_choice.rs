@@ -1,10 +1,13 @@
 //! Which broker a lab uses, and what a lab does with it on its own account.
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, OnceLock},
-    time::Duration,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use broker::Broker;
@@ -26,6 +29,14 @@ pub(crate) const QUEUE: &str = "signups";
 
 /// How long the lab's own dealings with a broker may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long another lab may use the broker that WORKBOOK_AMQP_URL names. In a check all
+/// tests wait for each other.
+const LOCK_DEADLINE: Duration = Duration::from_secs(300);
+
+/// How long to wait for it before saying so, once in each process.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Which broker to use: WORKBOOK_BROKER.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +178,7 @@ impl Running {
             }
             BrokerChoice::Embedded => Self::embed().await,
             BrokerChoice::Url(url) => {
-                let lock = lock(url).await?;
+                let lock = lock(url, LOCK_DEADLINE).await?;
                 let running = Self {
                     uri: parse(url)?,
                     embedded: None,
@@ -378,22 +389,44 @@ async fn close(connection: Connection) {
 }
 
 /// Waits until no other lab, in this process or another, uses the broker at `url`.
-async fn lock(url: &str) -> Result<File, LabError> {
+async fn lock(url: &str, deadline: Duration) -> Result<File, LabError> {
     let mut hasher = DefaultHasher::new();
     url.hash(&mut hasher);
-    let name = format!("otel-workbook-broker-{:016x}.lock", hasher.finish());
+    // The temporary directory may be that of all users, and none can write another's file.
+    let user = rustix::process::getuid().as_raw();
+    let name = format!("otel-workbook-broker-{:016x}-{user}.lock", hasher.finish());
     let path = std::env::temp_dir().join(name);
-    tokio::task::spawn_blocking(move || {
+    let broker = BrokerChoice::Url(url.to_owned()).describe();
+    let locked = tokio::task::spawn_blocking(move || {
+        let failed = |reason: String| format!("{}: {reason}", path.display());
         let file = File::options()
             .create(true)
             .truncate(false)
             .write(true)
-            .open(&path)?;
-        file.lock()?;
-        Ok(file)
-    })
-    .await
-    .map_err(|error| LabError::part("the broker's lock", error))?
+            .open(&path)
+            .map_err(|error| failed(error.to_string()))?;
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if began.elapsed() > deadline {
+                return Err(failed(format!(
+                    "another lab has used this broker for {deadline:?}; end it, or use another"
+                )));
+            }
+            if began.elapsed() > LOCK_PATIENCE && !TOLD.swap(true, Ordering::Relaxed) {
+                eprintln!("{broker}: another lab uses it, waiting …");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    locked
+        .await
+        .map_err(|error| LabError::part("the broker's lock", error))?
+        .map_err(|reason| LabError::part("the broker's lock", reason))
 }
 
 /// Percent-encodes a part of a URL (RFC 3986, 2.1): all but unreserved characters.
@@ -406,4 +439,29 @@ fn percent_encode(text: &str) -> String {
         }
         encoded
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_in_use_is_not_waited_for_without_end() {
+        let url = format!("amqp://user:s3cr3t@127.0.0.1:{}/%2f", std::process::id());
+        let runtime = tokio::runtime::Runtime::new().expect("it starts");
+        let held = runtime.block_on(lock(&url, DEADLINE)).expect("it is free");
+        let error = runtime
+            .block_on(lock(&url, Duration::from_millis(100)))
+            .expect_err("it is held")
+            .to_string();
+        assert!(
+            error.contains("another lab has used this broker for 100ms"),
+            "{error}"
+        );
+        assert!(!error.contains("s3cr3t"), "{error}");
+        drop(held);
+        runtime
+            .block_on(lock(&url, DEADLINE))
+            .expect("it is free again");
+    }
 }

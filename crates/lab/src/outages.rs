@@ -102,11 +102,14 @@ fn survives(case: &Case, rabbitmq: &OwnRabbitMq, name: &str, outage: Outage) -> 
     };
     let consumed = case.start_with(config()?, &[])?;
     let witnessed = case.start_with(config()?.without(Part::Consumer), &[])?;
+    // A queue that isn't connected yet refuses, too, and that is no outage.
+    case.connected(&consumed)?;
+    case.connected(&witnessed)?;
     let witness = Witness::start(&witnessed)?;
 
     let done = AtomicBool::new(false);
     let calls = [Mutex::new(Ok(Vec::new())), Mutex::new(Ok(Vec::new()))];
-    thread::scope(|scope| {
+    let outcome = thread::scope(|scope| {
         for (lab, calls) in [&consumed, &witnessed].into_iter().zip(&calls) {
             for _ in 0..CALLERS {
                 scope.spawn(|| call_until(lab, &done, calls));
@@ -116,8 +119,10 @@ fn survives(case: &Case, rabbitmq: &OwnRabbitMq, name: &str, outage: Outage) -> 
             some_more(case, name, "before", &consumed, &witness)?;
             outage(rabbitmq, &|| {
                 let began = Instant::now();
+                let so_far = calls.each_ref().map(refused);
                 // Both must notice, or nothing is tested.
-                while began.elapsed() < LASTING || !calls.iter().all(|calls| refused(calls) > 0) {
+                let noticed = || (0..calls.len()).all(|lab| refused(&calls[lab]) > so_far[lab]);
+                while began.elapsed() < LASTING || !noticed() {
                     if began.elapsed() > RECOVERY {
                         return told(case, name, "UNNOTICED", "no request was refused meanwhile");
                     }
@@ -129,13 +134,15 @@ fn survives(case: &Case, rabbitmq: &OwnRabbitMq, name: &str, outage: Outage) -> 
         })();
         done.store(true, Ordering::Relaxed);
         outcome
-    })?;
+    });
     let [calls_consumed, calls_witnessed] = calls.map(|calls| {
         let calls: Result<Vec<Call>, LabError> =
             calls.into_inner().unwrap_or_else(PoisonError::into_inner);
         calls
     });
+    // A request without an answer is what is wrong, whatever else came of it.
     let (calls_consumed, calls_witnessed) = (calls_consumed?, calls_witnessed?);
+    outcome?;
     for call in calls_consumed.iter().chain(&calls_witnessed) {
         in_order(case, name, call)?;
     }
@@ -199,10 +206,12 @@ fn some_more(case: &Case, name: &str, when: &str, lab: &Lab, witness: &Witness) 
     Ok(())
 }
 
+/// How many requests were refused; more than any number, if one got no answer.
 fn refused(calls: &Mutex<Result<Vec<Call>, LabError>>) -> usize {
-    let calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
-    let calls = calls.as_deref().unwrap_or_default();
-    calls.iter().filter(|call| call.status == 503).count()
+    match &*calls.lock().unwrap_or_else(PoisonError::into_inner) {
+        Ok(calls) => calls.iter().filter(|call| call.status == 503).count(),
+        Err(_) => usize::MAX,
+    }
 }
 
 fn confirmed(calls: &[Call]) -> impl Iterator<Item = &Call> {

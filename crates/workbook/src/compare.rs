@@ -100,6 +100,8 @@ impl Compare {
             ));
             return Ok(false);
         };
+        // Not part of the answer, and it may take its time.
+        eprintln!("{}", LabConfig::from_env()?.broker.describe());
         let solution = programs.record(&step.solution(), &programs.solution, &asked)?;
         // The solution answered in the same surroundings.
         let yours = match programs.record(step, yours, &asked) {

@@ -47,6 +47,10 @@ pub fn trace(step: &Step, programs: &Programs, ask: Ask<'_>) -> Result<ExitCode,
         config.without.push(Part::Consumer);
     }
     let has_queue = !config.without.contains(&Part::Queue);
+    if has_queue {
+        // Not part of the answer, and it may take its time.
+        eprintln!("{}", config.broker.describe());
+    }
     let mut lab = Lab::start(config)?;
     let (of_tier1, of_consumer) = programs.variables(ask.env);
     // Without a queue it would never be ready.

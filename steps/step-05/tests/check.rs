@@ -177,7 +177,8 @@ fn tier2_stopped(case: &Case) -> Outcome {
 
 fn tier2_held(case: &Case) -> Outcome {
     let config = LabConfig {
-        http_timeout: Duration::from_millis(300),
+        // saas, on a loaded machine, has to answer within it.
+        http_timeout: Duration::from_millis(1500),
         ..case.config()
     };
     let lab = case.start_with(config, &[])?;
