@@ -62,6 +62,10 @@ impl Config {
 
     /// The parser's own message may quote the URL, password and all: it is left out.
     fn uri(&self) -> Result<AMQPUri, Error> {
+        // The parser takes an IPv6 address for no host at all, which is localhost.
+        if self.amqp_url.contains('[') {
+            return Err(Error::AmqpUrl);
+        }
         self.amqp_url.parse().map_err(|_| Error::AmqpUrl)
     }
 }

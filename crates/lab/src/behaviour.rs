@@ -9,11 +9,11 @@ use std::time::Duration;
 use otlp::SpanKind;
 
 use crate::{
-    Case, Fault, LabConfig, LabError, Outcome, Part, Recording, Response, StopSignal, Test,
+    Case, Fault, Lab, LabConfig, LabError, Outcome, Part, Recording, Response, StopSignal, Test,
 };
 
 /// All tests, by name.
-pub const ALL: [(&str, Test); 16] = [
+pub const ALL: [(&str, Test); 17] = [
     ("no_tier2_is_502", no_tier2_is_502),
     ("an_error_of_tier2", an_error_of_tier2),
     ("no_saas_is_502", no_saas_is_502),
@@ -25,6 +25,10 @@ pub const ALL: [(&str, Test); 16] = [
         a_slow_confirm_is_503_in_time,
     ),
     ("a_deleted_queue_is_made_anew", a_deleted_queue_is_made_anew),
+    (
+        "a_refused_channel_costs_no_connection",
+        a_refused_channel_costs_no_connection,
+    ),
     ("the_queue_comes_back", the_queue_comes_back),
     (
         "an_outage_under_load_loses_nothing",
@@ -149,6 +153,27 @@ fn a_deleted_queue_is_made_anew(case: &Case) -> Outcome {
         1,
         messages.len(),
     )
+}
+
+/// The broker refuses what one channel asks for. The connection is sound, and making a new
+/// one for each request would be one more load for a broker that has troubles.
+fn a_refused_channel_costs_no_connection(case: &Case) -> Outcome {
+    let mut lab = Lab::start(case.config().without(Part::Consumer))?;
+    lab.declare_another_queue()?;
+    lab.spawn(case.program(), &[])?;
+    for _ in 0..3 {
+        let response = lab.get("/fast")?;
+        refused(case, "/fast", 503, "the queue ", &response)?;
+    }
+    lab.delete_queue()?;
+    case.connected(&lab)?;
+    let recording = lab.finish()?;
+    let lines = recording.lines();
+    let connected = lines
+        .iter()
+        .filter(|line| line.text.contains("connected to the queue"));
+    let what = "how often tier1 says that it has connected to the queue,";
+    case.expect("CONNECTIONS", what, 1, connected.count())
 }
 
 fn the_queue_comes_back(case: &Case) -> Outcome {
@@ -306,6 +331,7 @@ fn a_bad_variable_is_named(case: &Case) -> Outcome {
         ("PORT", "http"),
         ("PORT", "70000"),
         ("AMQP_URL", "queue"),
+        ("AMQP_URL", "amqp://guest:guest@[::1]:5672/%2f"),
         ("TIER2_URL", "tier2"),
         ("SAAS_URL", "ftp://saas"),
         ("HTTP_TIMEOUT_MS", "5s"),

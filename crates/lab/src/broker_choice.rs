@@ -67,8 +67,9 @@ impl BrokerChoice {
             Some("url") => {
                 let url = variable("WORKBOOK_AMQP_URL")?.unwrap_or_default();
                 // Not amqps: the forwarder in front has another name than the
-                // certificate, and the subject is given a plain URL.
-                let plain = |uri: AMQPUri| uri.scheme == AMQPScheme::AMQP;
+                // certificate, and the subject is given a plain URL. And no IPv6 address,
+                // which the parser takes for no host at all.
+                let plain = |uri: AMQPUri| uri.scheme == AMQPScheme::AMQP && !url.contains('[');
                 if !url.parse().is_ok_and(plain) {
                     return Err(LabError::Variable {
                         name: "WORKBOOK_AMQP_URL",
@@ -294,6 +295,19 @@ impl Running {
             Confirmation::Ack(None) => Ok(()),
             _ => Err(LabError::part("the broker", "it did not take the message")),
         }
+    }
+
+    /// Declares the queue as one that goes with its last consumer.
+    pub(crate) async fn declare_another_queue(&self) -> Result<(), LabError> {
+        let (connection, channel) = self.channel().await?;
+        let mut options = QueueDeclareOptions::durable();
+        options.auto_delete = true;
+        channel
+            .queue_declare(QUEUE.into(), options, FieldTable::default())
+            .await
+            .map_err(|error| LabError::part("the broker", error))?;
+        close(connection).await;
+        Ok(())
     }
 
     /// Deletes the queue, with what is in it.

@@ -125,6 +125,7 @@ fn it_stops_without_a_queue(case: &Case) -> Outcome {
 fn a_bad_variable_is_named(case: &Case) -> Outcome {
     for (name, value) in [
         ("AMQP_URL", "queue"),
+        ("AMQP_URL", "amqp://guest:guest@[::1]:5672/%2f"),
         ("DATABASE_URL", "mysql://host/members"),
         ("DATABASE_URL", "sqlite:///nowhere/at/all/members.db"),
         ("LOG_FORMAT", "xml"),

@@ -609,6 +609,18 @@ impl Lab {
         Ok(messages)
     }
 
+    /// Declares the queue, but in other words than tier1 and the consumer, who are refused
+    /// from then on.
+    ///
+    /// # Errors
+    /// If the broker doesn't answer, or has a queue of this name.
+    pub fn declare_another_queue(&self) -> Result<(), LabError> {
+        match &self.broker {
+            Some(broker) => self.runtime.block_on(broker.declare_another_queue()),
+            None => Ok(()),
+        }
+    }
+
     /// Deletes the queue, with what is in it.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! tier1: start and stop.
 
 mod attributes;
+mod baggage;
 mod config;
 mod deadline;
 mod error;

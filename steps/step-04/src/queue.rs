@@ -46,6 +46,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often the connection is looked at while nothing is heard of it.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
 /// Sends one message. Answers the part for the response.
 pub async fn do_queue(app: &App, action: Action) -> Result<String, AppError> {
     app.sometimes_slow().await;
@@ -259,7 +262,7 @@ impl Link {
 }
 
 /// Connects, offers the connection to those who wait for it, and connects anew
-/// when it is lost; after a failure with a pause that doubles.
+/// when it is lost, after a pause, which doubles with each failure.
 async fn keep_connected(url: AMQPUri, offer: watch::Sender<Option<Arc<Link>>>) {
     let mut pause = FIRST_PAUSE;
     // The receiver goes with the queue: then there is nobody to connect for.
@@ -274,7 +277,6 @@ async fn keep_connected(url: AMQPUri, offer: watch::Sender<Option<Arc<Link>>>) {
                 let reason = lost.await;
                 offer.send_replace(None);
                 tracing::warn!("the queue was lost: {reason}");
-                continue;
             }
             Ok(Err(error)) => tracing::warn!("no connection to the queue: {error}"),
             Err(_) => tracing::warn!("no connection to the queue within {CONNECT_TIMEOUT:?}"),
@@ -289,16 +291,18 @@ async fn keep_connected(url: AMQPUri, offer: watch::Sender<Option<Arc<Link>>>) {
 fn lost(connection: &Connection) -> impl Future<Output = String> {
     let mut events = connection.events_listener();
     // Events are heard from here on: what happened before shows in the status only.
-    let connected = connection.status().connected();
+    let status = connection.status().clone();
     async move {
-        if !connected {
-            return "it was closed at once".to_owned();
+        let mut reason = None;
+        // An error may be that of one channel. And of some ways to close a connection no
+        // event tells.
+        while status.connected() {
+            reason = match tokio::time::timeout(LOOK_PAUSE, events.next()).await {
+                Ok(Some(Event::Error(error))) => Some(error.to_string()),
+                Ok(None) => break,
+                _ => None,
+            };
         }
-        while let Some(event) = events.next().await {
-            if let Event::Error(error) = event {
-                return error.to_string();
-            }
-        }
-        "it was closed".to_owned()
+        reason.unwrap_or_else(|| "it was closed".to_owned())
     }
 }

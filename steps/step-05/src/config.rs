@@ -79,12 +79,14 @@ impl Config {
     pub fn from_env() -> Result<Self, ConfigError> {
         const MS: &str = "a whole number of milliseconds, such as 1500";
         const HTTP: &str = "an http or https URL, such as http://127.0.0.1:8081";
+        const AMQP: &str = "an AMQP URL, such as amqp://user:password@host:5672/%2f";
 
-        let amqp_url = read(
-            "AMQP_URL",
-            "amqp://guest:guest@127.0.0.1:5672/%2f",
-            "an AMQP URL, such as amqp://user:password@host:5672/%2f",
-        )?;
+        let amqp_url = read("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f", AMQP)?;
+        // lapin takes an IPv6 address for no host at all, and goes to localhost.
+        if env::var("AMQP_URL").is_ok_and(|url| url.contains('[')) {
+            let must_be = "an AMQP URL whose host is a name or an IPv4 address";
+            return Err(ConfigError::new("AMQP_URL", must_be));
+        }
         let slow_chance: f64 = read("SLOW_CHANCE", "0.05", "a number from 0 to 1")?;
         if !(0.0..=1.0).contains(&slow_chance) {
             return Err(ConfigError::new("SLOW_CHANCE", "a number from 0 to 1"));

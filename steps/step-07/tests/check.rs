@@ -291,31 +291,50 @@ fn propagators(case: &Case) -> Outcome {
 
 /// What the caller sends along reaches the message, unless it is not to.
 fn baggage(case: &Case) -> Outcome {
-    for (value, goes_on) in [("", true), ("tracecontext", false)] {
+    let of_messages = |propagators: &str, sent: &[&[&str]]| {
         let config = case.config().without(Part::Consumer);
-        let lab = case.start_with(config, &[("OTEL_PROPAGATORS", value)])?;
-        let headers = [
-            ("traceparent", traceparent()),
-            ("baggage", "tenant=7".to_owned()),
-        ];
-        let headers = headers
-            .each_ref()
-            .map(|(name, value)| (*name, value.as_str()));
-        lab.request("GET", "/fast", &headers)?;
-        let messages = lab.take_messages()?;
-        case.expect("MESSAGES", "the number of messages", 1, messages.len())?;
-        let headers = messages[0].headers_as_text();
-        let got = headers.contains("baggage: long string \"tenant=7\"");
-        case.expect(
-            "BAGGAGE",
-            &format!(
-                "with OTEL_PROPAGATORS={value:?}, whether the caller's baggage is on the message,"
-            ),
-            goes_on,
-            got,
-        )?;
+        let lab = case.start_with(config, &[("OTEL_PROPAGATORS", propagators)])?;
+        let mut came = Vec::new();
+        for headers in sent {
+            let headers: Vec<_> = headers.iter().map(|list| ("baggage", *list)).collect();
+            lab.request("GET", "/fast", &headers)?;
+            let messages = lab.take_messages()?;
+            case.expect("MESSAGES", "the number of messages", 1, messages.len())?;
+            let headers = messages[0].headers_as_text();
+            let baggage = headers.lines().find(|line| line.starts_with("baggage:"));
+            came.push(baggage.unwrap_or("none").to_owned());
+        }
+        Ok::<_, lab::Failure>((came, lab.finish()?))
+    };
+    let off: &[&str] = &["tenant=7"];
+    let (came, _) = of_messages("tracecontext", &[off])?;
+    let what = "with OTEL_PROPAGATORS=tracecontext, the baggage of the message";
+    case.expect("BAGGAGE", what, "none", &came[0])?;
+
+    // As it came: what it means is between the caller and those who read it.
+    let cases: [(&[&str], &str); 6] = [
+        (&["tenant=7"], "tenant=7"),
+        (&["key=YWJj=="], "key=YWJj=="),
+        (&["rate=50%25"], "rate=50%25"),
+        (&["tenant=7;from=x%2Cy=1"], "tenant=7;from=x%2Cy=1"),
+        (&["", "tenant=7"], "tenant=7"),
+        // What can't be read is left out, and no log says what it was.
+        (&["s3cr3t,=,a b=c,tenant=7,"], "tenant=7"),
+    ];
+    let (came, recording) = of_messages("", &cases.map(|(sent, _)| sent))?;
+    for ((sent, expected), came) in cases.into_iter().zip(came) {
+        let what = format!("with the caller's baggage {sent:?}, that of the message");
+        let expected = format!("baggage: long string {expected:?}");
+        case.expect("BAGGAGE", &what, expected, came)?;
     }
-    Ok(())
+    let lines = recording.lines();
+    match lines.iter().find(|line| line.text.contains("s3cr3t")) {
+        Some(line) => {
+            let sentence = "a caller's baggage is on a log line";
+            Err(case.told("BAGGAGE", sentence, "none", &line.text).into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// OTEL_EXPORTER_OTLP_PROTOCOL: how spans are written.

@@ -13,15 +13,13 @@ use std::{
 
 use opentelemetry::{KeyValue, propagation::TextMapCompositePropagator};
 use opentelemetry_otlp::Protocol;
-use opentelemetry_sdk::{
-    Resource, propagation::BaggagePropagator, resource::TelemetryResourceDetector,
-};
+use opentelemetry_sdk::{Resource, resource::TelemetryResourceDetector};
 use opentelemetry_semantic_conventions::attribute;
 use percent_encoding::percent_decode_str;
 use reqwest::{Certificate, blocking};
 use uuid::Uuid;
 
-use crate::{say, w3c::W3cPropagator};
+use crate::{baggage::BaggagePropagator, say, w3c::W3cPropagator};
 
 /// The specification's default of OTEL_EXPORTER_OTLP_TIMEOUT.
 const OTLP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,7 +103,7 @@ pub fn propagator() -> TextMapCompositePropagator {
         propagators.push(Box::new(W3cPropagator));
     }
     if has("baggage") {
-        propagators.push(Box::new(BaggagePropagator::new()));
+        propagators.push(Box::new(BaggagePropagator));
     }
     TextMapCompositePropagator::new(propagators)
 }

@@ -62,12 +62,16 @@ impl fmt::Display for ConfigError {
 impl Config {
     /// Reads the environment. The first variable that can't be used is the error.
     pub fn from_env() -> Result<Self, ConfigError> {
+        const AMQP: &str = "an AMQP URL, such as amqp://user:password@host:5672/%2f";
+
+        let amqp_url = read("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f", AMQP)?;
+        // lapin takes an IPv6 address for no host at all, and goes to localhost.
+        if env::var("AMQP_URL").is_ok_and(|url| url.contains('[')) {
+            let must_be = "an AMQP URL whose host is a name or an IPv4 address";
+            return Err(ConfigError::new("AMQP_URL", must_be));
+        }
         Ok(Self {
-            amqp_url: read(
-                "AMQP_URL",
-                "amqp://guest:guest@127.0.0.1:5672/%2f",
-                "an AMQP URL, such as amqp://user:password@host:5672/%2f",
-            )?,
+            amqp_url,
             database_url: read(
                 "DATABASE_URL",
                 members::DEFAULT_URL,

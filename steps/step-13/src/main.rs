@@ -1,6 +1,7 @@
 //! consumer: start and stop.
 
 mod attributes;
+mod baggage;
 mod config;
 mod connection;
 mod database;
