@@ -8,6 +8,7 @@
 mod docker;
 mod error;
 mod image;
+mod lock;
 mod management;
 mod own;
 mod owner;
@@ -19,6 +20,7 @@ pub mod trials;
 pub use docker::{Say, answers};
 pub use error::Error;
 pub use image::Image;
+pub use lock::Lock;
 pub use own::{OwnRabbitMq, Postgres};
 pub use rabbitmq::{RabbitMq, Vhost};
 pub use runtime::block_on;

@@ -1,8 +1,7 @@
 //! The container that all runs on a machine share: get it, or create it.
 
 use std::{
-    fs::File,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -15,6 +14,7 @@ use crate::{
     },
     error::{Error, cause},
     image::Image,
+    lock::{Lock, private},
     owner::{Owner, short_hash},
     rabbitmq::{AMQP, MANAGEMENT, READY_DEADLINE, RabbitMq},
     runtime,
@@ -78,7 +78,7 @@ pub async fn stop() -> Result<Vec<String>, Error> {
             let label = labels.get(LABEL).map(String::as_str).unwrap_or_default();
             if label == SHARED {
                 // Not while somebody starts it.
-                let _lock = Lock::take(&name, &(std::sync::Arc::new(|_: &str| {}) as Say)).await?;
+                let _lock = lock(&name, &(std::sync::Arc::new(|_: &str| {}) as Say)).await?;
                 docker.remove(&name).await?;
                 removed.push(name);
             } else if Owner::parse(label).is_some_and(|owner| owner.has_ended()) {
@@ -106,7 +106,7 @@ pub(crate) async fn get_or_create(
     {
         return Ok(rabbitmq);
     }
-    let _lock = Lock::take(&name, say).await?;
+    let _lock = lock(&name, say).await?;
     if let Some(rabbitmq) = running(&docker, &name).await?
         && rabbitmq
             .ready(&docker, image, &name, FOUND_DEADLINE)
@@ -211,13 +211,6 @@ fn recent(note: &Path) -> Option<String> {
     (age < IN_VAIN).then(|| std::fs::read_to_string(note).ok())?
 }
 
-/// A file in the temporary directory. That may be the same for all users, and none can
-/// write another's file.
-fn private(name: &str, extension: &str) -> PathBuf {
-    let user = rustix::process::getuid().as_raw();
-    std::env::temp_dir().join(format!("{name}-{user}.{extension}"))
-}
-
 /// The container's RabbitMQ, if it runs with both ports published.
 async fn running(docker: &Docker, name: &str) -> Result<Option<RabbitMq>, Error> {
     let Some(found) = docker.find(name).await? else {
@@ -243,45 +236,15 @@ fn is_conflict(error: &testcontainers::TestcontainersError) -> bool {
     )
 }
 
-/// A lock between processes. It goes with the value, and with the process.
-struct Lock(#[expect(dead_code, reason = "held, not read")] File);
-
-impl Lock {
-    async fn take(name: &str, say: &Say) -> Result<Self, Error> {
-        let path = private(name, "lock");
-        let say = say.clone();
-        tokio::task::spawn_blocking(move || Self::wait(path, &say))
-            .await
-            .map_err(|error| Error::Io(std::io::Error::other(error)))?
-    }
-
-    fn wait(path: PathBuf, say: &Say) -> Result<Self, Error> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)?;
-        let began = Instant::now();
-        let mut told = false;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Self(file)),
-                Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
-                Err(std::fs::TryLockError::WouldBlock) => {}
-            }
-            let waited = began.elapsed();
-            if waited > LOCK_DEADLINE {
-                let reason = format!(
-                    "{}: another process has held it for {LOCK_DEADLINE:?}",
-                    path.display()
-                );
-                return Err(Error::Io(std::io::Error::other(reason)));
-            }
-            if waited > LOCK_PATIENCE && !told {
-                told = true;
-                say("another process starts RabbitMQ in Docker, waiting for it …");
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
+/// Waits until no other process starts or stops the container called `name`.
+async fn lock(name: &str, say: &Say) -> Result<Lock, Error> {
+    let (name, say) = (name.to_owned(), say.clone());
+    tokio::task::spawn_blocking(move || {
+        let waits = || say("another process starts RabbitMQ in Docker, waiting for it …");
+        let too_long = format!("another process has held it for {LOCK_DEADLINE:?}");
+        Lock::wait(&name, LOCK_PATIENCE, waits, LOCK_DEADLINE, &too_long)
+    })
+    .await
+    .map_err(|error| Error::Io(std::io::Error::other(error)))?
+    .map_err(Error::Io)
 }

@@ -1,17 +1,16 @@
 //! Which broker a lab uses, and what a lab does with it on its own account.
 
 use std::{
-    fs::{File, TryLockError},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use broker::Broker;
-use containers::{Image, RabbitMq, Vhost};
+use containers::{Image, Lock, RabbitMq, Vhost};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
     options::{
@@ -36,7 +35,6 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How long to wait for it before saying so, once in each process.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Which broker to use: WORKBOOK_BROKER.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +157,7 @@ pub(crate) struct Running {
     /// Deleted when the lab ends.
     _vhost: Option<Vhost>,
     /// Held as long as the lab uses a broker that others may use, too.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Running {
@@ -403,44 +401,25 @@ async fn close(connection: Connection) {
 }
 
 /// Waits until no other lab, in this process or another, uses the broker at `url`.
-async fn lock(url: &str, deadline: Duration) -> Result<File, LabError> {
+async fn lock(url: &str, deadline: Duration) -> Result<Lock, LabError> {
+    static TOLD: AtomicBool = AtomicBool::new(false);
     let mut hasher = DefaultHasher::new();
     url.hash(&mut hasher);
-    // The temporary directory may be that of all users, and none can write another's file.
-    let user = rustix::process::getuid().as_raw();
-    let name = format!("otel-workbook-broker-{:016x}-{user}.lock", hasher.finish());
-    let path = std::env::temp_dir().join(name);
+    let name = format!("otel-workbook-broker-{:016x}", hasher.finish());
     let broker = BrokerChoice::Url(url.to_owned()).describe();
-    let locked = tokio::task::spawn_blocking(move || {
-        let failed = |reason: String| format!("{}: {reason}", path.display());
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|error| failed(error.to_string()))?;
-        let began = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            if began.elapsed() > deadline {
-                return Err(failed(format!(
-                    "another lab has used this broker for {deadline:?}; end it, or use another"
-                )));
-            }
-            if began.elapsed() > LOCK_PATIENCE && !TOLD.swap(true, Ordering::Relaxed) {
+    tokio::task::spawn_blocking(move || {
+        let waits = || {
+            if !TOLD.swap(true, Ordering::Relaxed) {
                 eprintln!("{broker}: another lab uses it, waiting …");
             }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    });
-    locked
-        .await
-        .map_err(|error| LabError::part("the broker's lock", error))?
-        .map_err(|reason| LabError::part("the broker's lock", reason))
+        };
+        let too_long =
+            format!("another lab has used this broker for {deadline:?}; end it, or use another");
+        Lock::wait(&name, LOCK_PATIENCE, waits, deadline, &too_long)
+    })
+    .await
+    .map_err(|error| LabError::part("the broker's lock", error))?
+    .map_err(|error| LabError::part("the broker's lock", error))
 }
 
 /// Percent-encodes a part of a URL (RFC 3986, 2.1): all but unreserved characters.
@@ -461,11 +440,11 @@ mod tests {
 
     #[test]
     fn a_broker_in_use_is_not_waited_for_without_end() {
-        let url = format!("amqp://user:s3cr3t@127.0.0.1:{}/%2f", std::process::id());
+        let url = "amqp://user:s3cr3t@in-use.invalid/%2f";
         let runtime = tokio::runtime::Runtime::new().expect("it starts");
-        let held = runtime.block_on(lock(&url, DEADLINE)).expect("it is free");
+        let held = runtime.block_on(lock(url, DEADLINE)).expect("it is free");
         let error = runtime
-            .block_on(lock(&url, Duration::from_millis(100)))
+            .block_on(lock(url, Duration::from_millis(100)))
             .expect_err("it is held")
             .to_string();
         assert!(
@@ -475,7 +454,7 @@ mod tests {
         assert!(!error.contains("s3cr3t"), "{error}");
         drop(held);
         runtime
-            .block_on(lock(&url, DEADLINE))
+            .block_on(lock(url, DEADLINE))
             .expect("it is free again");
     }
 }

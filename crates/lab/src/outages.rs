@@ -121,7 +121,7 @@ fn survives(case: &Case, rabbitmq: &OwnRabbitMq, name: &str, outage: Outage) -> 
                 let began = Instant::now();
                 let so_far = calls.each_ref().map(refused);
                 // Both must notice, or nothing is tested.
-                let noticed = || (0..calls.len()).all(|lab| refused(&calls[lab]) > so_far[lab]);
+                let noticed = || (calls.iter().zip(so_far)).all(|(now, then)| refused(now) > then);
                 while began.elapsed() < LASTING || !noticed() {
                     if began.elapsed() > RECOVERY {
                         return told(case, name, "UNNOTICED", "no request was refused meanwhile");
