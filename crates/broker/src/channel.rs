@@ -81,16 +81,16 @@ impl Channel {
         self.last_delivery_tag
     }
 
-    /// Whether the prefetch counts let the consumer have one more delivery. They
-    /// count for nothing if it needs no acknowledgements.
+    /// Whether the prefetch counts let the consumer have one more delivery. Its own
+    /// counts for nothing if it needs no acknowledgements; once the channel's is reached,
+    /// it holds for all.
     pub(crate) fn has_room(&self, consumer: u64) -> bool {
         let Some(consumer) = self.consumers.get(&consumer) else {
             return false;
         };
         let below = |count: u64, limit: u16| limit == 0 || count < limit.into();
-        consumer.no_ack
-            || (below(consumer.unacked, consumer.prefetch)
-                && below(self.consumer_unacked, self.channel_prefetch))
+        (consumer.no_ack || below(consumer.unacked, consumer.prefetch))
+            && below(self.consumer_unacked, self.channel_prefetch)
     }
 
     pub(crate) fn consumed_queues(&self) -> BTreeSet<QueueId> {

@@ -75,7 +75,8 @@ pub(crate) enum Unreadable {
 /// Takes the first complete frame out of `input`.
 ///
 /// Returns `None` while it is incomplete. A complete frame has at most `frame_max`
-/// bytes, so no more than that ever waits in `input`.
+/// bytes, and eight more where clients count wrong (see [`take_payload`]), so no more
+/// than that ever waits in `input`.
 ///
 /// # Errors
 /// `FRAME_ERROR` for bad framing; for a payload that can't be read mostly
@@ -93,7 +94,8 @@ pub(crate) fn take_frame(
     Ok(Some(Frame { channel, payload }))
 }
 
-/// Takes type, channel and payload of a complete frame.
+/// Takes type, channel and payload of a complete frame. Like RabbitMQ it takes a payload
+/// of `frame_max` bytes, which is what a client sends that forgets what is around it.
 fn take_payload(input: &mut BytesMut, frame_max: u32) -> Result<Option<(u8, u16, Bytes)>, Fault> {
     let Some(&kind) = input.first() else {
         return Ok(None);
@@ -110,7 +112,7 @@ fn take_payload(input: &mut BytesMut, frame_max: u32) -> Result<Option<(u8, u16,
     let channel = u16::from_be_bytes([c0, c1]);
     let size = u32::from_be_bytes([s0, s1, s2, s3]);
     let largest = frame_max.saturating_sub(FRAME_OVERHEAD as u32);
-    if size > largest {
+    if size > frame_max {
         return Err(Fault::new(
             Code::FrameError,
             format_args!("type {kind}, frame_too_large: {size} octets, at most {largest}"),

@@ -26,6 +26,9 @@
 //!   its messages (`x-message-ttl`, `x-max-length`, `x-dead-letter-exchange`, …);
 //! - consumer priorities, the `expiration` of messages, the headers `CC` and `BCC`.
 //!
+//! Short strings (names, tags, ids, keys of tables) must be UTF-8, where RabbitMQ takes
+//! any bytes: others are a 502 `SYNTAX_ERROR`, which closes the connection.
+//!
 //! # Limits
 //! - **Memory.** While the messages of all queues take more than
 //!   [`Config::max_queue_bytes`], the next `basic.publish` of a connection waits, as

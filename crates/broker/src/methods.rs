@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use amq_protocol::protocol::{AMQPClass, BasicProperties, basic, exchange, queue};
-use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
+use amq_protocol::types::{AMQPValue, FieldTable};
 
 use crate::channel::{Consumer, Published, Unacked, unimplemented_method};
 use crate::error::{Code, Fault};
@@ -24,6 +24,12 @@ const EXCHANGES: [(&str, &str); 6] = [
     ("amq.match", "headers"),
     ("amq.topic", "topic"),
 ];
+
+/// What names of the server's own begin with.
+const RESERVED: &str = "amq.";
+
+/// The argument that says what a queue is made of.
+const QUEUE_TYPE: &str = "x-queue-type";
 
 /// Queue arguments that change how a RabbitMQ queue behaves.
 const UNSUPPORTED_ARGUMENTS: [&str; 10] = [
@@ -73,7 +79,15 @@ impl State {
             Method::Delete(delete) => {
                 let name = delete.exchange.as_str();
                 check_not_default(name)?;
-                check_not_reserved("exchange", name)?;
+                if name.starts_with(RESERVED) {
+                    let vhost = self.vhost_of(key)?;
+                    return Err(Fault::new(
+                        Code::AccessRefused,
+                        format_args!(
+                            "deletion of system exchange '{name}' in vhost '{vhost}' not allowed"
+                        ),
+                    ));
+                }
                 // There are no others: as for queues, deleting what isn't there is fine.
                 (Method::DeleteOk(exchange::DeleteOk {}), delete.nowait)
             }
@@ -251,7 +265,6 @@ impl State {
             // Before the look whether it exists: not even the name that the broker made
             // for a queue may be declared, only passively.
             check_not_reserved("queue", asked)?;
-            check_arguments(&declare.arguments)?;
             let existing = self.vhosts.get(&vhost).and_then(|names| names.get(asked));
             if let Some(id) = existing.copied() {
                 if let Some(queue) = self.queues.get(&id) {
@@ -259,6 +272,7 @@ impl State {
                 }
                 id
             } else {
+                check_arguments(&declare.arguments)?;
                 let name = if asked.is_empty() {
                     format!("amq.gen-{}", random_name())
                 } else {
@@ -266,7 +280,7 @@ impl State {
                 };
                 let id = self.next_id();
                 let mut queue = Queue::new(&vhost, &name);
-                queue.durable = declare.durable;
+                queue.durable = is_durable(declare);
                 queue.auto_delete = declare.auto_delete;
                 queue.owner = declare.exclusive.then_some(key.connection);
                 self.queues.insert(id, queue);
@@ -452,14 +466,15 @@ impl State {
         }
     }
 
-    /// RabbitMQ's reading of `global`: false is for each consumer that comes after,
-    /// true for all consumers of the channel together.
+    /// RabbitMQ's reading of `global`: false is for each consumer that comes after, and
+    /// lifts what was set before for all consumers of the channel together, by true.
     fn qos(&mut self, key: ChannelKey, qos: &basic::Qos) -> Result<(), Fault> {
         let channel = self.channel(key)?;
         if qos.global {
             channel.channel_prefetch = qos.prefetch_count;
         } else {
             channel.consumer_prefetch = qos.prefetch_count;
+            channel.channel_prefetch = 0;
         }
         let queues = channel.consumed_queues();
         let qos_ok = basic::AMQPMethod::QosOk(basic::QosOk {});
@@ -733,7 +748,7 @@ fn check_not_default(exchange: &str) -> Result<(), Fault> {
 }
 
 fn check_not_reserved(what: &str, name: &str) -> Result<(), Fault> {
-    if name.starts_with("amq.") {
+    if name.starts_with(RESERVED) {
         return Err(Fault::new(
             Code::AccessRefused,
             format_args!("{what} name '{name}' contains reserved prefix 'amq.*'"),
@@ -784,13 +799,75 @@ fn check_equivalent(queue: &Queue, key: ChannelKey, declare: &queue::Declare) ->
         return Err(locked(queue));
     }
     let title = queue.title();
-    check_same("durable", &title, declare.durable, queue.durable)?;
+    check_same("durable", &title, is_durable(declare), queue.durable)?;
     check_same(
         "auto_delete",
         &title,
         declare.auto_delete,
         queue.auto_delete,
+    )?;
+    // No queue here has any of these arguments.
+    let arguments = declare.arguments.inner();
+    for name in UNSUPPORTED_ARGUMENTS {
+        if let Some(value) = arguments.get(name) {
+            return Err(inequivalent_argument(name, &title, value, "none"));
+        }
+    }
+    match arguments.get(QUEUE_TYPE) {
+        Some(value) if !is_classic(value) => {
+            Err(inequivalent_argument(QUEUE_TYPE, &title, value, "none"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A queue that goes with its connection outlives nothing, whatever was asked for.
+fn is_durable(declare: &queue::Declare) -> bool {
+    declare.durable && !declare.exclusive
+}
+
+fn inequivalent_argument(name: &str, title: &str, value: &AMQPValue, current: &str) -> Fault {
+    let (value, kind) = told(value);
+    Fault::new(
+        Code::PreconditionFailed,
+        format_args!(
+            "inequivalent arg '{name}' for {title}: received the value '{value}' of type '{kind}' \
+             but current is {current}"
+        ),
     )
+}
+
+/// A value as RabbitMQ's reply texts tell it: as text, and the name of its type.
+fn told(value: &AMQPValue) -> (String, &'static str) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match value {
+        AMQPValue::Boolean(value) => (value.to_string(), "bool"),
+        AMQPValue::ShortShortInt(value) => (value.to_string(), "byte"),
+        AMQPValue::ShortShortUInt(value) => (value.to_string(), "unsignedbyte"),
+        AMQPValue::ShortInt(value) => (value.to_string(), "short"),
+        AMQPValue::ShortUInt(value) => (value.to_string(), "unsignedshort"),
+        AMQPValue::LongInt(value) => (value.to_string(), "signedint"),
+        AMQPValue::LongUInt(value) => (value.to_string(), "unsignedint"),
+        AMQPValue::LongLongInt(value) => (value.to_string(), "long"),
+        AMQPValue::Float(value) => (value.to_string(), "float"),
+        AMQPValue::Double(value) => (value.to_string(), "double"),
+        AMQPValue::Timestamp(value) => (value.to_string(), "timestamp"),
+        AMQPValue::LongString(value) => (text(value.as_bytes()), "longstr"),
+        AMQPValue::ShortString(value) => (value.as_str().to_owned(), "longstr"),
+        AMQPValue::ByteArray(value) => (text(value.as_slice()), "binary"),
+        AMQPValue::DecimalValue(_) => (String::new(), "decimal"),
+        AMQPValue::FieldArray(_) => (String::new(), "array"),
+        AMQPValue::FieldTable(_) => (String::new(), "table"),
+        AMQPValue::Void => (String::new(), "void"),
+    }
+}
+
+fn is_classic(queue_type: &AMQPValue) -> bool {
+    match queue_type {
+        AMQPValue::LongString(kind) => kind.as_bytes() == b"classic",
+        AMQPValue::ShortString(kind) => kind.as_str() == "classic",
+        _ => false,
+    }
 }
 
 fn check_arguments(arguments: &FieldTable) -> Result<(), Fault> {
@@ -803,13 +880,7 @@ fn check_arguments(arguments: &FieldTable) -> Result<(), Fault> {
             format_args!("queue argument '{name}'"),
         ));
     }
-    let is_classic = match arguments.inner().get("x-queue-type") {
-        None => true,
-        Some(AMQPValue::LongString(kind)) => kind.as_bytes() == b"classic",
-        Some(AMQPValue::ShortString(kind)) => ShortString::as_str(kind) == "classic",
-        Some(_) => false,
-    };
-    if !is_classic {
+    if !arguments.inner().get(QUEUE_TYPE).is_none_or(is_classic) {
         return Err(Fault::new(
             Code::NotImplemented,
             "queue types other than classic",

@@ -353,7 +353,7 @@ fn broken_framing_is_501() {
     *wrong_end.last_mut().unwrap() = 0;
     // The size alone is enough: the broker doesn't wait for the bytes.
     let too_large = [3, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF];
-    let one_too_large = [3, 0, 1, 0, 0, 0x0F, 0xF9];
+    let one_too_large = [3, 0, 1, 0, 0, 0x10, 0x01];
     for bytes in [
         &wrong_end[..],
         &too_large,
@@ -375,6 +375,24 @@ fn broken_framing_is_501() {
         // Where an answer would begin can't be told.
         assert!(session.is_finished());
     }
+}
+
+/// As to RabbitMQ: some clients cut bodies at `frame_max` and forget what is around them.
+#[test]
+fn a_payload_of_frame_max_is_taken() {
+    let mut session = opened(&engine());
+    session.receive(&declare(1, "q"));
+    session.receive(&publish(1, "q"));
+    session.receive(&header(1, 60, FRAME_MAX.into(), &[0, 0]));
+    session.receive(&raw(3, 1, &[b'x'; FRAME_MAX as usize]));
+    session.receive(&declare(1, "q"));
+    let frames = output(&mut session);
+    let Some(AMQPFrame::Method(1, AMQPClass::Queue(queue::AMQPMethod::DeclareOk(declared)))) =
+        frames.last()
+    else {
+        panic!("{frames:?}");
+    };
+    assert_eq!(declared.message_count, 1);
 }
 
 #[test]

@@ -190,14 +190,19 @@ impl Consumer {
         let settled = async {
             loop {
                 let (done, settled) = oneshot::channel();
-                if self.settling.send(done).is_err() || settled.await.is_ok() {
-                    return;
+                if self.settling.send(done).is_err() {
+                    // Nobody is left who could settle anything.
+                    return false;
+                }
+                if settled.await.is_ok() {
+                    return true;
                 }
             }
         };
-        tokio::time::timeout(deadline, settled)
-            .await
-            .map_err(|_| Error::NotSettled(deadline))
+        match tokio::time::timeout(deadline, settled).await {
+            Ok(true) => Ok(()),
+            _ => Err(Error::NotSettled(deadline)),
+        }
     }
 
     /// Takes no more messages, finishes the one in hand (5 s at most), closes the

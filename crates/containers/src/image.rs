@@ -7,6 +7,9 @@ use crate::error::Error;
 /// RabbitMQ's image, unless another is named: with the management plugin.
 pub(crate) const RABBITMQ: &str = "rabbitmq:4-management";
 
+/// PostgreSQL's image, unless another is named.
+const POSTGRES: &str = "postgres:18";
+
 /// The name of an image with its tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -34,7 +37,7 @@ impl Image {
     /// # Errors
     /// If the variable holds no image's name.
     pub fn postgres() -> Result<Self, Error> {
-        Self::from_env("WORKBOOK_POSTGRES_IMAGE", "postgres:18")
+        Self::from_env("WORKBOOK_POSTGRES_IMAGE", POSTGRES)
     }
 
     fn from_env(variable: &'static str, otherwise: &str) -> Result<Self, Error> {

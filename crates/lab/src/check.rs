@@ -10,7 +10,7 @@ use std::{
 
 use containers::trials;
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
-use otlp::{Expected, Internal, Order, Rules, SpanKind};
+use otlp::{Expected, Order, Rules};
 
 use crate::{
     broker_choice::Message,
@@ -23,7 +23,7 @@ use crate::{
     judge,
     lab::{Lab, LabConfig, Recording, Response, Role},
     passed,
-    subject::Program,
+    subject::{Program, variable},
 };
 
 /// tier1's QUEUE_TIMEOUT_MS in checks, but for those that are about it. Longer than
@@ -155,7 +155,7 @@ impl Check {
     }
 
     /// The program under test is a consumer, called `consumer-service`, in the place of
-    /// the lab's own. TIER1_CMD is not for it.
+    /// the lab's own. TIER1_CMD is not for it, and refused.
     #[must_use]
     pub fn consumer(mut self) -> Self {
         self.role = Role::Consumer;
@@ -284,6 +284,12 @@ impl Check {
         environment::clean(&[])?;
         let other = match self.role {
             Role::Tier1 => Program::from_env()?,
+            Role::Consumer if variable("TIER1_CMD")?.is_some() => {
+                return Err(LabError::Variable {
+                    name: "TIER1_CMD",
+                    must_be: "unset: it is the consumer that this step is about",
+                });
+            }
             Role::Consumer => None,
         };
         let case = self.case(other)?;
@@ -594,7 +600,7 @@ impl Case {
     fn note_extras(&self, expected: &Expected, recording: &Recording) {
         let contract = self.guide.contract();
         let extras = Rules::new(&contract)
-            .internal(internal(expected))
+            .internal(findings::internal(expected))
             .extras(&recording.spans);
         let is_subject = |service: &str| !findings::is_neighbour(&self.guide, service);
         let spans = extras.spans.iter();
@@ -709,15 +715,6 @@ pub(crate) fn finding(diagnosis: Option<Diagnosis>) -> Outcome {
         Some(diagnosis) => Err(diagnosis.into()),
         None => Ok(()),
     }
-}
-
-/// The INTERNAL spans that a snapshot shows.
-fn internal(expected: &Expected) -> Internal {
-    let names = expected
-        .spans()
-        .filter(|(_, _, span)| span.kind == SpanKind::Internal)
-        .map(|(_, _, span)| span.name.clone());
-    Internal::Named(names.collect())
 }
 
 /// Whether `text` is `template` with each `<n>` replaced by a number.

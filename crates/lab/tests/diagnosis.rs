@@ -170,6 +170,27 @@ tells! {
     });
 }
 
+/// As from a `tracing` bridge that is open for each crate below.
+#[test]
+fn a_thousand_extra_internal_spans_fail_nobody() {
+    let many = spoiled(|spans| {
+        for number in 100..1_600_u64 {
+            let service = "tier1-service";
+            let mut one = span(0, Some(ROOT), "poll", SpanKind::Internal, service, (25, 26));
+            one.span_id = SpanId(number.to_be_bytes());
+            spans.push(one);
+        }
+    });
+    assert_eq!(told(&many), "accepted");
+    let mut wrong = many;
+    let root = wrong
+        .spans
+        .iter_mut()
+        .find(|it| it.span_id == span_id(ROOT));
+    root.expect("it is there").name = "GET".to_owned();
+    assert!(told(&wrong).contains("[W06-NAME]"), "{}", told(&wrong));
+}
+
 #[test]
 fn a_caller_that_is_not_continued() {
     let called = |parent| {

@@ -145,10 +145,10 @@ impl<'a> Comparison<'a> {
             .filter(|(_, _, span)| span.kind == SpanKind::Internal)
             .map(|(_, _, span)| span.name.as_str())
             .collect();
-        let (expected, got) = (spots(expected), spots(got));
-        if expected.len().saturating_mul(got.len()) > MAX_PAIRS {
+        if !Self::can_match(expected, got) {
             return None;
         }
+        let (expected, got) = (spots(expected), spots(got));
         let mut comparison = Self {
             to_got: vec![None; expected.len()],
             to_expected: vec![None; got.len()],
@@ -158,6 +158,12 @@ impl<'a> Comparison<'a> {
         };
         comparison.pair();
         Some(comparison)
+    }
+
+    /// Whether there are few enough spans to be matched in reasonable time.
+    pub fn can_match(expected: &Normalized, got: &Normalized) -> bool {
+        let pairs = expected.spans().count().saturating_mul(got.spans().count());
+        pairs <= MAX_PAIRS
     }
 
     /// The spot of what came in place of the expected span.

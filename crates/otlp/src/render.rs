@@ -730,7 +730,11 @@ pub(crate) fn since_start(time: u64, axis: Axis, glyphs: &Glyphs) -> String {
 
 /// The same in a column of its own.
 fn offset(time: u64, axis: Axis, glyphs: &Glyphs) -> String {
-    let text = since_start(time, axis, glyphs);
+    let text = match time {
+        // It isn't known.
+        0 => String::new(),
+        time => since_start(time, axis, glyphs),
+    };
     let pad = 8_usize.saturating_sub(width(&text));
     format!("{:pad$}{text}", "")
 }

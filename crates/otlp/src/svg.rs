@@ -241,7 +241,7 @@ impl<'a> Picture<'a> {
                 text: "logs of this trace, in no span that is here".to_owned(),
                 class: "trace-dim",
             }];
-            notes.extend(records.into_iter().map(log_note));
+            notes.extend(in_order(records.into_iter().map(log_note).collect()));
             self.notes(notes, 0, &[], axis);
         }
         let height = self.at.minus(top);
@@ -371,20 +371,16 @@ impl<'a> Picture<'a> {
         if let Some(text) = error_note(span, &UNICODE) {
             notes.push(note(text, "trace-bad"));
         }
-        for link in &span.links {
+        // Without a time, so in front of the others.
+        let links = span.links.iter().map(|link| {
             let text = format!("○ {}", self.around.link(span, link, &UNICODE));
-            notes.push(note(text, "trace-dim"));
-        }
-        let mut timed: Vec<Note> = span.events.iter().map(event_note).collect();
+            note(text, "trace-dim")
+        });
+        let mut timed: Vec<Note> = links.collect();
+        timed.extend(span.events.iter().map(event_note));
         let records = self.around.records(span.trace_id, Some(span.span_id));
         timed.extend(records.into_iter().map(log_note));
-        timed.sort_by_key(|note| note.time);
-        let more = timed.len().saturating_sub(MAX_NOTES);
-        timed.truncate(MAX_NOTES);
-        notes.extend(timed);
-        if more > 0 {
-            notes.push(note(format!("… {more} more"), "trace-dim"));
-        }
+        notes.extend(in_order(timed));
         let mut open = branch.open.clone();
         open.push(!branch.node.children.is_empty());
         self.notes(notes, branch.depth, &open, axis);
@@ -489,9 +485,25 @@ fn service_name(span: &Span) -> String {
     fit_width(&name, |c| advance(c) * TEXT_SIZE, SERVICE_MOST)
 }
 
+/// By time, and not more than a person reads.
+fn in_order(mut notes: Vec<Note>) -> Vec<Note> {
+    notes.sort_by_key(|note| note.time);
+    let more = notes.len().saturating_sub(MAX_NOTES);
+    notes.truncate(MAX_NOTES);
+    if more > 0 {
+        notes.push(Note {
+            time: None,
+            text: format!("… {more} more"),
+            class: "trace-dim",
+        });
+    }
+    notes
+}
+
 fn event_note(event: &Event) -> Note {
     Note {
-        time: Some(event.time_unix_nanos),
+        // 0 is a time that isn't known, here and below.
+        time: Some(event.time_unix_nanos).filter(|time| *time != 0),
         text: format!("{} {}", UNICODE.event, plain(&event.name)),
         class: "",
     }
@@ -499,7 +511,6 @@ fn event_note(event: &Event) -> Note {
 
 fn log_note(record: &LogRecord) -> Note {
     Note {
-        // 0 is a time that isn't known.
         time: Some(record.timestamp()).filter(|time| *time != 0),
         text: format!("{} {}", severity(record), body(record)),
         class: match record.severity_number {

@@ -324,3 +324,23 @@ fn notes_are_bounded() {
     assert!(text.contains("… 980 more"), "{text}");
     assert!(text.lines().count() < 30);
 }
+
+/// 0 is a time that nobody told (OTLP, `time_unix_nano`), not one of long ago.
+#[test]
+fn what_has_no_time_is_given_none() {
+    let mut one = span((1, 1, 0), "x", SpanKind::Internal, "s", (100, 101));
+    one.events = vec![Event {
+        name: "app.some_time".to_owned(),
+        ..Event::default()
+    }];
+    let record = LogRecord {
+        body: "at some time".into(),
+        trace_id: Some(trace_id(1)),
+        span_id: Some(span_id(1)),
+        ..LogRecord::default()
+    };
+    let text = waterfall(&traces(&[one]), &[record], &WaterfallOptions::default());
+    assert!(text.contains("◆ app.some_time"), "{text}");
+    assert!(text.contains("at some time"), "{text}");
+    assert!(!text.contains(" d "), "{text}");
+}

@@ -124,6 +124,43 @@ fn var(node: &Node<'_, '_>, name: &str) -> f64 {
     value.trim_end_matches("px").parse().expect(style)
 }
 
+/// A request whose root is still open may have logged for long.
+#[test]
+fn records_of_a_span_that_did_not_come_are_in_order_and_not_without_end() {
+    let logs: Vec<LogRecord> = (0..1000)
+        .rev()
+        .map(|number| LogRecord {
+            time_unix_nanos: 130_000_000 + number,
+            ..record(99, 9, &format!("number {number}"))
+        })
+        .collect();
+    let text = svg("GET /error", &traces(&request()), &logs);
+    let picture = Document::parse(&text).expect(&text);
+    let rows = rows(&picture);
+    let title = "logs of this trace, in no span that is here";
+    let at = rows.iter().position(|row| row == title).expect(&text);
+    assert!(rows[at + 1].starts_with("INFO number 0 |"), "{rows:?}");
+    assert!(rows[at + 20].starts_with("INFO number 19 |"), "{rows:?}");
+    assert_eq!(rows[at + 21..], ["… 980 more"]);
+}
+
+#[test]
+fn links_and_what_has_no_time_are_bounded_and_given_none() {
+    let mut spans = request();
+    for number in 0..30 {
+        spans[0] = linked(spans[0].clone(), 1, 100 + number);
+    }
+    spans[0].events[0].time_unix_nanos = 0;
+    let text = svg("GET /error", &traces(&spans), &[]);
+    let picture = Document::parse(&text).expect(&text);
+    let rows = rows(&picture);
+    let links = rows.iter().filter(|row| row.starts_with("○ link")).count();
+    // The other is below another span.
+    assert!(links <= 21, "{rows:?}");
+    assert!(rows.iter().any(|row| row.starts_with("… ")), "{rows:?}");
+    assert!(!text.contains(" d<"), "{text}");
+}
+
 #[test]
 fn each_span_is_a_row_and_what_happened_in_it_stands_below() {
     let logs = [

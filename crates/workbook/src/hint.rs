@@ -46,7 +46,7 @@ impl Hint {
                 terminal::say(&format!("{step} has no hints: it has nothing to write.\n"));
                 return Ok(ExitCode::SUCCESS);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(workspace.failed("read", &file, error).into()),
         };
         let hints = sections(&text);
         let seen = Seen::of(&workspace, &step);
@@ -63,7 +63,8 @@ impl Hint {
                 after(&step, number + 1, of)
             ));
         }
-        seen.write(number + 1)?;
+        seen.write(number + 1)
+            .map_err(|error| workspace.failed("write", &seen.0, error))?;
         Ok(ExitCode::SUCCESS)
     }
 }

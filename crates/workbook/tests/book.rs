@@ -212,6 +212,28 @@ fn each_variable_of_tier1_is_in_the_appendix() {
     none("variables", &wrong);
 }
 
+/// Whoever bumps OpenTelemetry's crates is told which sentences to look at again.
+#[test]
+fn each_version_of_opentelemetry_is_the_one_in_use() {
+    let lock = read(&workspace().join("Cargo.lock"));
+    let sdk = lock.split("name = \"opentelemetry_sdk\"").nth(1);
+    let sdk = sdk
+        .and_then(|rest| rest.split('"').nth(1))
+        .expect("it is locked");
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for (name, page) in pages() {
+        for version in text::versions(&page) {
+            seen += 1;
+            if version != sdk && !sdk.starts_with(&format!("{version}.")) {
+                wrong.push(format!("{}: {version} in place of {sdk}", name.display()));
+            }
+        }
+    }
+    assert!(seen > 8, "{seen} versions");
+    none("versions", &wrong);
+}
+
 /// What the tests above would say of pages that are wrong.
 mod spoiled {
     use super::*;
@@ -315,6 +337,25 @@ mod spoiled {
             text::faults("`step-02/x`"),
             [("step-02/x".to_owned(), Vec::new())]
         );
+    }
+
+    #[test]
+    fn a_version() {
+        let versions = |line| text::versions(line).join(" ");
+        assert_eq!(
+            versions("[x](https://docs.rs/opentelemetry_sdk/0.33.1/x/)"),
+            "0.33.1"
+        );
+        assert_eq!(
+            versions("the crate opentelemetry-otlp, version 0.33.1."),
+            "0.33.1"
+        );
+        assert_eq!(versions("not in the Rust SDK 0.33"), "0.33");
+        assert_eq!(
+            versions("reqwest-tracing 0.7.1 takes OpenTelemetry 0.32"),
+            ""
+        );
+        assert_eq!(versions("opentelemetry's conventions 1.44.0"), "");
     }
 
     #[test]

@@ -371,9 +371,59 @@ pub async fn differing_arguments_are_406(uri: &str) {
         error.text.contains("inequivalent arg 'auto_delete'"),
         "{error:?}"
     );
+    for (argument, value, told) in [
+        (
+            "x-message-ttl",
+            AMQPValue::LongInt(60_000),
+            "the value '60000' of type 'signedint'",
+        ),
+        (
+            "x-max-length",
+            AMQPValue::LongLongInt(7),
+            "the value '7' of type 'long'",
+        ),
+        (
+            "x-dead-letter-exchange",
+            AMQPValue::LongString("dead".into()),
+            "the value 'dead' of type 'longstr'",
+        ),
+        (
+            "x-queue-type",
+            AMQPValue::LongString("quorum".into()),
+            "the value 'quorum' of type 'longstr'",
+        ),
+    ] {
+        let channel = connection.create_channel().await.unwrap();
+        let mut arguments = FieldTable::default();
+        arguments.insert(argument.into(), value);
+        let options = QueueDeclareOptions::durable();
+        let other = channel.queue_declare(name.as_str().into(), options, arguments);
+        let error = refusal("queue.declare", other).await;
+        assert_eq!((error.code, error.hard), (406, false));
+        assert_eq!(
+            error.text,
+            format!(
+                "PRECONDITION_FAILED - inequivalent arg '{argument}' for queue '{name}' in vhost \
+                 '/': received {told} but current is none"
+            )
+        );
+    }
     let channel = connection.create_channel().await.unwrap();
     let deleting = channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default());
     soon("queue.delete", deleting).await.unwrap();
+}
+
+pub async fn an_exclusive_queue_is_not_durable_whatever_is_asked(uri: &str) {
+    let (_connection, ch) = channel(uri).await;
+    let name = own_queue(&ch, "exclusive").await;
+    let mut durable = QueueDeclareOptions::exclusive();
+    durable.durable = true;
+    declare(&ch, &name, durable).await.unwrap();
+    let name = unique("exclusive");
+    declare(&ch, &name, durable).await.unwrap();
+    declare(&ch, &name, QueueDeclareOptions::exclusive())
+        .await
+        .unwrap();
 }
 
 pub async fn an_exclusive_queue_is_its_connections_own(uri: &str) {
@@ -569,6 +619,15 @@ pub async fn the_default_exchange_is_not_for_binding(uri: &str) {
     let ch = connection.create_channel().await.unwrap();
     let deleting = ch.exchange_delete("".into(), ExchangeDeleteOptions::default());
     assert_eq!(refusal("exchange.delete", deleting).await.text, expected);
+
+    let ch = connection.create_channel().await.unwrap();
+    let deleting = ch.exchange_delete("amq.direct".into(), ExchangeDeleteOptions::default());
+    let error = refusal("exchange.delete", deleting).await;
+    assert_eq!((error.code, error.hard), (403, false));
+    assert_eq!(
+        error.text,
+        "ACCESS_REFUSED - deletion of system exchange 'amq.direct' in vhost '/' not allowed"
+    );
 }
 
 pub async fn exchanges_are_known_or_404(uri: &str) {
@@ -941,6 +1000,46 @@ pub async fn a_global_prefetch_limits_the_channel(uri: &str) {
     next(&mut two).await;
     next(&mut two).await;
     assert_ready(&ch, &right, 1).await;
+}
+
+pub async fn a_later_prefetch_lifts_the_global_one(uri: &str) {
+    let (_connection, ch) = channel(uri).await;
+    confirms(&ch).await;
+    let name = own_queue(&ch, "lifted").await;
+    for i in 0..3 {
+        publish(&ch, &name, &i.to_string()).await;
+    }
+    prefetch(&ch, 1, true).await;
+    let mut one = consume(&ch, &name, "one").await;
+    next(&mut one).await;
+    assert_ready(&ch, &name, 2).await;
+    prefetch(&ch, 10, false).await;
+    next(&mut one).await;
+    next(&mut one).await;
+}
+
+pub async fn a_global_prefetch_that_is_reached_holds_back_no_ack_consumers(uri: &str) {
+    let (_connection, ch) = channel(uri).await;
+    confirms(&ch).await;
+    let (left, right) = (own_queue(&ch, "left").await, own_queue(&ch, "right").await);
+    prefetch(&ch, 1, true).await;
+    publish(&ch, &left, "held").await;
+    let mut one = consume(&ch, &left, "one").await;
+    let held = next(&mut one).await;
+    let no_ack = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    let mut two = consume_with(&ch, &right, "two", no_ack).await.unwrap();
+    for body in ["0", "1"] {
+        publish(&ch, &right, body).await;
+    }
+    assert_ready(&ch, &right, 2).await;
+    held.ack(BasicAckOptions::default()).await.unwrap();
+    // These take up none of it.
+    for expected in ["0", "1"] {
+        assert_eq!(body(&next(&mut two).await), expected);
+    }
 }
 
 pub async fn consumers_take_turns(uri: &str) {

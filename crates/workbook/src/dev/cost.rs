@@ -130,7 +130,8 @@ impl Cost {
     fn solutions(&self) -> Result<Vec<Step>, Error> {
         let last = Step::last_solution()?.number();
         let asked = if self.steps.is_empty() {
-            (1..=last).collect()
+            let all = (1..=last).filter(|number| !Step::numbered(*number).is_consumer());
+            all.collect()
         } else {
             self.steps.iter().map(Step::number).collect::<Vec<_>>()
         };

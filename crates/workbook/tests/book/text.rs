@@ -127,6 +127,26 @@ pub fn named_paths(page: &str) -> Vec<String> {
     found
 }
 
+/// The versions that a page gives of OpenTelemetry's crates: numbers like `0.33.1` in lines
+/// that name one or what one prints, and those that follow `Rust SDK`.
+pub fn versions(page: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in page.lines() {
+        let names_one = line.contains("opentelemetry") || line.contains("telemetry.sdk.version");
+        let is_part = |c: char| c.is_ascii_digit() || c == '.';
+        for number in line.split(|c| !is_part(c)) {
+            let number = number.trim_matches('.');
+            let parts = number.split('.').count();
+            let is_version = number.starts_with("0.") && parts == 3;
+            let of_the_sdk = line.contains("Rust SDK") && number.starts_with("0.") && parts == 2;
+            if (is_version && names_one) || of_the_sdk {
+                found.push(number.to_owned());
+            }
+        }
+    }
+    found
+}
+
 /// The variables that a `config.rs` reads, each with its default.
 pub fn settings(source: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();

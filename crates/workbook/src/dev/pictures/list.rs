@@ -12,7 +12,8 @@ pub struct Picture {
     pub name: &'static str,
     /// What it shows, for those who don't see it.
     pub title: &'static str,
-    /// The solution that runs. Solution 13 is a consumer, beside the last tier1.
+    /// The solution that runs. Solution 13 is a consumer, beside the tier1
+    /// whose snapshot it is compared with.
     pub solution: u8,
     /// What is asked for.
     pub path: &'static str,

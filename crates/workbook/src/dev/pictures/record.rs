@@ -38,11 +38,10 @@ pub struct Programs(Vec<(u8, OsString)>);
 impl Programs {
     /// Builds what `pictures` need, and goes on in a cleaned environment, as `trace` does.
     pub fn prepare(pictures: &[&Picture]) -> Result<Self, Error> {
-        let last = Step::last_solution()?.number();
-        let mut numbers: BTreeSet<u8> = pictures.iter().map(|picture| picture.solution).collect();
-        if numbers.contains(&CONSUMER) {
-            numbers.insert(last);
-        }
+        let numbers: BTreeSet<u8> = pictures
+            .iter()
+            .flat_map(|picture| [picture.solution, tier1(picture)])
+            .collect();
         let variable = |number: u8| format!("WORKBOOK_BUILT_{number:02}");
         let built = |number: &u8| Some((*number, env::var_os(variable(*number))?));
         if let Some(programs) = numbers.iter().map(built).collect() {
@@ -75,6 +74,16 @@ impl Programs {
     }
 }
 
+/// The solution that is tier1 in a picture: beside a consumer, the one whose snapshot the
+/// recording must equal.
+fn tier1(picture: &Picture) -> u8 {
+    if picture.solution == CONSUMER {
+        picture.snapshot.0
+    } else {
+        picture.solution
+    }
+}
+
 /// Runs the solution and makes the picture's request.
 pub fn record(picture: &Picture, programs: &Programs) -> Result<Recorded, Error> {
     // Whoever records, and on whichever machine: the traces are the same, the times alike.
@@ -89,10 +98,6 @@ pub fn record(picture: &Picture, programs: &Programs) -> Result<Recorded, Error>
     if picture.solution == CONSUMER {
         config.without.push(Part::Consumer);
     }
-    let tier1 = Step::numbered(picture.solution)
-        .solution()
-        .tier1()?
-        .number();
     let mut variables = picture.variables.to_vec();
     if picture.scene != Scene::Stopped {
         variables.extend(EXPORT_SOON);
@@ -101,7 +106,7 @@ pub fn record(picture: &Picture, programs: &Programs) -> Result<Recorded, Error>
     if picture.solution == CONSUMER {
         lab.spawn_consumer(&programs.of(CONSUMER)?, &EXPORT_SOON, None)?;
     }
-    lab.spawn(&programs.of(tier1)?, &variables)?;
+    lab.spawn(&programs.of(tier1(picture))?, &variables)?;
 
     if picture.scene != Scene::First {
         lab.get(picture.path)?;
