@@ -263,12 +263,13 @@ impl State {
     fn open_channel(&mut self, key: ChannelKey) -> Result<(), Fault> {
         let connection = self.connection(key.connection)?;
         let (open, channel_max) = (connection.channels.len(), connection.channel_max);
-        if key.channel > channel_max {
+        // As in RabbitMQ it is how many are open that counts, not the channel's number.
+        if open >= usize::from(channel_max) {
             return Err(Fault::new(
                 Code::NotAllowed,
                 format_args!(
-                    "channel {} with {open} open exceeds the negotiated channel_max ({channel_max})",
-                    key.channel
+                    "number of channels opened ({open}) has reached the negotiated channel_max \
+                     ({channel_max})"
                 ),
             ));
         }

@@ -55,7 +55,10 @@ fn main() -> std::process::ExitCode {
              lost connection are the span's error. Is `end` called with the result (TODO 4), \
              and does it look at it (TODO 5)?",
         )
+        // The longest come early: the verdict waits for the last.
         .test("fast", fast)
+        .test("no_confirm", no_confirm)
+        .test("late_confirm", late_confirm)
         .test("slow", slow)
         .test("error", error)
         .test("unknown_path", unknown_path)
@@ -63,8 +66,6 @@ fn main() -> std::process::ExitCode {
         .test("unsampled_caller", unsampled_caller)
         .test("tier2_stopped", tier2_stopped)
         .test("message", message)
-        .test("late_confirm", late_confirm)
-        .test("no_confirm", no_confirm)
         .test("returned", returned)
         .test("lost", lost)
         .run()

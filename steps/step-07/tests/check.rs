@@ -56,13 +56,16 @@ fn main() -> std::process::ExitCode {
         .cause(Kind::Parent, "telemetry.rs", 1, PROPAGATOR)
         .cause(Kind::Inject, "telemetry.rs", 1, PROPAGATOR)
         .cause(Kind::InjectMessage, "telemetry.rs", 1, PROPAGATOR)
+        // The longest come early: the verdict waits for the last.
         .test("fast", fast)
-        .test("error", error)
+        .test("tls", tls)
         .test("slow", slow)
+        .test("exporters", exporters)
+        .test("bad_values", bad_values)
+        .test("error", error)
         .test("unknown_path", unknown_path)
         .test("caller", caller)
         .test("unsampled_caller", unsampled_caller)
-        .test("exporters", exporters)
         .test("disabled", disabled)
         .test("service_name", service_name)
         .test("resource", resource)
@@ -72,8 +75,6 @@ fn main() -> std::process::ExitCode {
         .test("protocols", protocols)
         .test("samplers", samplers)
         .test("headers", headers)
-        .test("tls", tls)
-        .test("bad_values", bad_values)
         .run()
 }
 

@@ -100,16 +100,17 @@ fn main() -> std::process::ExitCode {
             7,
             "The event is added after the wait. It says when the wait began: add it before.",
         )
+        // The longest come early: the verdict waits for the last.
         .test("fast", fast)
+        .test("random", random)
+        .test("all_slow", all_slow)
         .test("slow", slow)
         .test("error", error)
         .test("unknown_path", unknown_path)
         .test("caller", caller)
         .test("unsampled_caller", unsampled_caller)
-        .test("all_slow", all_slow)
         .test("tier2_stopped", tier2_stopped)
         .test("saas_fails", saas_fails)
-        .test("random", random)
         .run()
 }
 
