@@ -27,12 +27,13 @@ pub enum LabError {
         error: io::Error,
     },
     /// The program ended, or said nothing, before it answered.
-    #[error("`{command}` {}; on stderr: {}",
+    #[error("`{command}` {}; on stderr: {}{}",
         match status {
             Some(status) => format!("ended ({status}) before it answered"),
             None => format!("did not answer within {elapsed:.0?}"),
         },
-        last_lines(stderr))]
+        last_lines(stderr),
+        hangs.as_deref().map(|hangs| format!("; {hangs}")).unwrap_or_default())]
     NotReady {
         /// The command line.
         command: String,
@@ -42,6 +43,8 @@ pub enum LabError {
         elapsed: Duration,
         /// What it wrote on stderr.
         stderr: String,
+        /// Of one that was still there: what it wrote on stdout, and what its threads did.
+        hangs: Option<String>,
     },
     /// The program was told to stop and did not.
     #[error(
@@ -124,7 +127,7 @@ pub(crate) fn last_panic(stderr: &str) -> Option<String> {
 }
 
 /// The end of what was written, which says why; on one line.
-fn last_lines(text: &str) -> String {
+pub(crate) fn last_lines(text: &str) -> String {
     let lines: Vec<_> = text
         .lines()
         .filter(|line| !line.trim().is_empty())
@@ -146,6 +149,7 @@ mod tests {
             status,
             elapsed: Duration::from_millis(20_004),
             stderr: stderr.to_owned(),
+            hangs: status.is_none().then(|| "on stdout: started".to_owned()),
         };
         error.to_string()
     }
@@ -154,7 +158,7 @@ mod tests {
     fn a_program_that_is_silent() {
         assert_eq!(
             not_ready(None, "\n"),
-            "`python tier1.py` did not answer within 20s; on stderr: nothing"
+            "`python tier1.py` did not answer within 20s; on stderr: nothing; on stdout: started"
         );
     }
 

@@ -16,7 +16,10 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{environment, error::LabError};
+use crate::{
+    environment,
+    error::{LabError, last_lines},
+};
 
 /// How long a subject may take from its start until it answers.
 pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(20);
@@ -292,6 +295,7 @@ impl Subject {
         // A program that has closed its output is about to end: how, is worth a moment.
         let ended = tokio::time::timeout(Duration::from_secs(2), subject.child.wait()).await;
         let status = ended.ok().transpose()?;
+        let threads = subject.child.id().and_then(threads);
         let _ = subject.child.kill().await;
         subject.stderr.ended().await;
         subject.stdout.ended().await;
@@ -300,6 +304,9 @@ impl Subject {
             status,
             elapsed: started.elapsed(),
             stderr: subject.stderr.text(),
+            hangs: status
+                .is_none()
+                .then(|| hangs(&subject.stdout.text(), threads)),
         })
     }
 
@@ -370,6 +377,29 @@ impl Subject {
     pub(crate) fn has_exited(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
+}
+
+/// How far a program got that hangs, by what it wrote on stdout and what its threads did.
+fn hangs(stdout: &str, threads: Option<String>) -> String {
+    let mut told = format!("on stdout: {}", last_lines(stdout));
+    if let Some(threads) = threads {
+        told.push_str(&format!("; its threads: {threads}"));
+    }
+    told
+}
+
+/// The threads of a process, each with what it waits for in the kernel: `futex_do_wait` is
+/// a lock or another thread, `do_epoll_wait` a socket. Linux tells that, other systems don't.
+fn threads(pid: u32) -> Option<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let told = tasks.flatten().map(|task| {
+        let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        match (read("comm").trim(), read("wchan").trim()) {
+            (name, "" | "0") => name.to_owned(),
+            (name, waits) => format!("{name} in {waits}"),
+        }
+    });
+    Some(told.collect::<Vec<_>>().join(", "))
 }
 
 /// A port for a program that can't say which it got. It is freed here and taken by the
@@ -472,4 +502,32 @@ impl Output {
 /// The address in a line that says it.
 fn listening(line: &str) -> Option<SocketAddr> {
     line.split_once(LISTENING)?.1.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hangs_tells_how_far_it_got() {
+        let told = hangs("one\ntwo\n", Some("a in futex_do_wait, b".to_owned()));
+        assert_eq!(
+            told,
+            "on stdout: one / two; its threads: a in futex_do_wait, b"
+        );
+        assert_eq!(hangs("", None), "on stdout: nothing");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn threads_are_told_by_name() {
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("that waits".to_owned());
+        let thread = thread.spawn(move || wait.recv()).expect("it starts");
+        let told = threads(std::process::id()).expect("it runs");
+        assert!(told.contains("that waits"), "{told}");
+        drop(done);
+        let _ = thread.join();
+        assert_eq!(threads(u32::MAX), None);
+    }
 }
