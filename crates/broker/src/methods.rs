@@ -134,7 +134,7 @@ impl State {
         let vhost = self.vhost_of(key)?;
         let title = format!("exchange '{name}' in vhost '{vhost}'");
         if asked != current {
-            return Err(inequivalent("type", &title, asked, current));
+            return Err(inequivalent("type", &title, quoted(asked), quoted(current)));
         }
         // The predeclared exchanges are durable, and neither of the others.
         check_same("durable", &title, declare.durable, true)?;
@@ -778,8 +778,7 @@ fn inequivalent(
     Fault::new(
         Code::PreconditionFailed,
         format_args!(
-            "inequivalent arg '{argument}' for {title}: received '{received}' but current is \
-             '{current}'"
+            "inequivalent arg '{argument}' for {title}: received {received} but current is {current}"
         ),
     )
 }
@@ -788,7 +787,16 @@ fn check_same(argument: &str, title: &str, received: bool, current: bool) -> Res
     if received == current {
         return Ok(());
     }
-    Err(inequivalent(argument, title, received, current))
+    Err(inequivalent(
+        argument,
+        title,
+        quoted(received),
+        quoted(current),
+    ))
+}
+
+fn quoted(value: impl std::fmt::Display) -> String {
+    format!("'{value}'")
 }
 
 /// Checks a declaration of a queue that exists. RabbitMQ looks at the exclusive
@@ -807,34 +815,19 @@ fn check_equivalent(queue: &Queue, key: ChannelKey, declare: &queue::Declare) ->
         queue.auto_delete,
     )?;
     // No queue here has any of these arguments.
-    let arguments = declare.arguments.inner();
-    for name in UNSUPPORTED_ARGUMENTS {
-        if let Some(value) = arguments.get(name) {
-            return Err(inequivalent_argument(name, &title, value, "none"));
+    match unsupported(&declare.arguments) {
+        Some((name, value)) => {
+            let (value, kind) = told(value);
+            let received = format!("the value '{value}' of type '{kind}'");
+            Err(inequivalent(name, &title, received, "none"))
         }
-    }
-    match arguments.get(QUEUE_TYPE) {
-        Some(value) if !is_classic(value) => {
-            Err(inequivalent_argument(QUEUE_TYPE, &title, value, "none"))
-        }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
 /// A queue that goes with its connection outlives nothing, whatever was asked for.
 fn is_durable(declare: &queue::Declare) -> bool {
     declare.durable && !declare.exclusive
-}
-
-fn inequivalent_argument(name: &str, title: &str, value: &AMQPValue, current: &str) -> Fault {
-    let (value, kind) = told(value);
-    Fault::new(
-        Code::PreconditionFailed,
-        format_args!(
-            "inequivalent arg '{name}' for {title}: received the value '{value}' of type '{kind}' \
-             but current is {current}"
-        ),
-    )
 }
 
 /// A value as RabbitMQ's reply texts tell it: as text, and the name of its type.
@@ -870,23 +863,29 @@ fn is_classic(queue_type: &AMQPValue) -> bool {
     }
 }
 
+/// The first argument that this broker can't give a queue.
+fn unsupported(arguments: &FieldTable) -> Option<(&'static str, &AMQPValue)> {
+    let arguments = arguments.inner();
+    let unlike_classic = |name: &str, value: &AMQPValue| name != QUEUE_TYPE || !is_classic(value);
+    UNSUPPORTED_ARGUMENTS
+        .into_iter()
+        .chain([QUEUE_TYPE])
+        .filter_map(|name| Some((name, arguments.get(name)?)))
+        .find(|(name, value)| unlike_classic(name, value))
+}
+
 fn check_arguments(arguments: &FieldTable) -> Result<(), Fault> {
-    if let Some(name) = UNSUPPORTED_ARGUMENTS
-        .iter()
-        .find(|name| arguments.contains_key(name))
-    {
-        return Err(Fault::new(
-            Code::NotImplemented,
-            format_args!("queue argument '{name}'"),
-        ));
-    }
-    if !arguments.inner().get(QUEUE_TYPE).is_none_or(is_classic) {
-        return Err(Fault::new(
+    match unsupported(arguments) {
+        Some((QUEUE_TYPE, _)) => Err(Fault::new(
             Code::NotImplemented,
             "queue types other than classic",
-        ));
+        )),
+        Some((name, _)) => Err(Fault::new(
+            Code::NotImplemented,
+            format_args!("queue argument '{name}'"),
+        )),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A count as the protocol carries it.

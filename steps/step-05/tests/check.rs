@@ -95,8 +95,8 @@ fn main() -> std::process::ExitCode {
             4,
             "Without an answer there is no status code, but an error it is.",
         )
-        .test("fast", fast)
         // The longest come early: the verdict waits for the last.
+        .test("fast", fast)
         .test("tier2_held", tier2_held)
         .test("slow", slow)
         .test("error", error)

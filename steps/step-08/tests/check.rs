@@ -265,9 +265,9 @@ fn no_colours(case: &Case) -> Outcome {
     }
 }
 
-/// With what the crates below say, too, some 9 KiB each: more than a pipe holds when nobody
-/// reads it, 64 KiB on Linux.
-const REQUESTS: usize = 12;
+/// With what the crates below say, too, these write more than a pipe holds when nobody
+/// reads it: 64 KiB on Linux.
+const REQUESTS: usize = 40;
 
 /// A reader who is slow: requests are answered, and the service ends in time.
 fn unread_stdout(case: &Case) -> Outcome {
