@@ -521,10 +521,17 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn threads_are_told_by_name() {
+        let (began, runs) = std::sync::mpsc::channel();
         let (done, wait) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::Builder::new().name("that waits".to_owned());
-        let thread = thread.spawn(move || wait.recv()).expect("it starts");
-        let told = threads(std::process::id()).expect("it runs");
+        let thread = thread.spawn(move || {
+            // A thread gives itself its name, once it runs.
+            let _ = began.send(());
+            wait.recv()
+        });
+        let thread = thread.expect("it starts");
+        runs.recv().expect("it runs");
+        let told = threads(std::process::id()).expect("they are listed");
         assert!(told.contains("that waits"), "{told}");
         drop(done);
         let _ = thread.join();
