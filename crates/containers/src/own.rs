@@ -24,7 +24,7 @@ use crate::{
     owner::Owner,
     rabbitmq::{AMQP, MANAGEMENT, READY_DEADLINE, RabbitMq},
     runtime,
-    shared::ERLANG,
+    shared::with_environment,
 };
 
 /// Where PostgreSQL listens inside of its container.
@@ -145,7 +145,7 @@ impl OwnRabbitMq {
             let image = Image::rabbitmq()?;
             let own = Own::start(image.clone(), "own-rabbitmq", |name, label| {
                 let ports = [(free_port()?, AMQP), (free_port()?, MANAGEMENT)];
-                Ok(request(&image, name, label, &ports).with_env_var(ERLANG.0, ERLANG.1))
+                Ok(with_environment(request(&image, name, label, &ports)))
             })
             .await?;
             let rabbitmq = RabbitMq::new(own.port(AMQP).await?, own.port(MANAGEMENT).await?)?;

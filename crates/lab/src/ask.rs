@@ -1,4 +1,4 @@
-//! One request to a system of its own, and what it left behind.
+//! One request to a program of its own, and what it left behind.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub struct Ask<'a> {
 }
 
 impl Case {
-    /// A GET of `path` to a system of its own. It is to be answered 200 and, for
+    /// A GET of `path` to a program of its own. It is to be answered 200 and, for
     /// `/fast` and `/slow`, with their text, unless said otherwise.
     pub fn ask<'a>(&'a self, path: &'a str) -> Ask<'a> {
         Ask {
@@ -110,13 +110,17 @@ impl<'a> Ask<'a> {
         self
     }
 
-    /// Starts the system, makes the request, looks at the answer, ends the system, and
-    /// answers what was exported.
+    /// Starts the program, makes the request, looks at the answer, ends the program, and
+    /// answers what was exported. The system around it may be one that served another
+    /// request of this check before: see [`Lab::finish_one`].
+    ///
+    /// [`Lab::finish_one`]: crate::Lab::finish_one
     ///
     /// # Errors
     /// The finding, if the answer is another; or what went wrong with the surroundings.
     pub fn record(self) -> Result<Recording, Failure> {
-        let lab = self.case.start_with(self.config, &self.variables)?;
+        let mut lab = self.case.idle(self.config)?;
+        lab.spawn(self.case.program(), &self.variables)?;
         let headers: Vec<_> = self
             .headers
             .iter()
@@ -143,6 +147,10 @@ impl<'a> Ask<'a> {
                 spans.find(|span| !is_around(span.service())).map(|_| ())
             });
         }
-        Ok(lab.finish()?)
+        let (recording, is_at_rest) = lab.finish_one()?;
+        if is_at_rest {
+            self.case.keep(lab);
+        }
+        Ok(recording)
     }
 }

@@ -13,7 +13,7 @@ use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use otlp::{Expected, Order, Rules};
 
 use crate::{
-    broker_choice::Message,
+    broker_choice::{BrokerChoice, Message},
     causes::{Place, Select},
     diagnosis::{Diagnosis, expected_and_got},
     environment,
@@ -21,7 +21,7 @@ use crate::{
     exported, findings,
     guide::{Guide, Home},
     judge,
-    lab::{Lab, LabConfig, Recording, Response, Role},
+    lab::{Lab, LabConfig, Recording, Response, Role, end_all},
     passed,
     subject::{Program, variable},
 };
@@ -321,6 +321,7 @@ impl Check {
                 queue_timeout: QUEUE_TIMEOUT,
                 ..LabConfig::from_env()?
             },
+            idle: Arc::default(),
             shown: Arc::default(),
             extras: Arc::default(),
         })
@@ -336,6 +337,7 @@ impl Check {
             println!("{}", trials::NOT_RUN);
         }
         let (shown, extras) = (case.shown.clone(), case.extras.clone());
+        let idle = case.idle.clone();
         let pass = Pass::of(&case.guide, self.tests.len());
         let told = Told::default();
         let tests = self.tests.into_iter().map(|test| (test, false));
@@ -380,6 +382,10 @@ impl Check {
                 );
             }
         }
+        // After the verdict: nobody waits for it.
+        end_all(std::mem::take(
+            &mut *idle.lock().unwrap_or_else(PoisonError::into_inner),
+        ));
         conclusion.exit_code()
     }
 }
@@ -452,6 +458,8 @@ pub struct Case {
     guide: Arc<Guide>,
     program: Program,
     config: LabConfig,
+    /// Systems without a process, at rest.
+    idle: Arc<Mutex<Vec<Lab>>>,
     shown: Arc<Mutex<Vec<String>>>,
     /// Attributes and INTERNAL spans that came beyond the snapshots.
     extras: Arc<Mutex<BTreeSet<String>>>,
@@ -493,6 +501,25 @@ impl Case {
         let mut lab = Lab::start(config)?;
         lab.spawn(&self.program, variables)?;
         Ok(lab)
+    }
+
+    /// A system without a process: one that is at rest, or a new one.
+    pub(crate) fn idle(&self, config: LabConfig) -> Result<Lab, LabError> {
+        let kept = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = idle.iter().position(|lab| *lab.config() == config);
+            found.map(|index| idle.swap_remove(index))
+        };
+        kept.map_or_else(|| Lab::start(config), Ok)
+    }
+
+    /// Keeps a system that is at rest for [`Case::idle`].
+    pub(crate) fn keep(&self, lab: Lab) {
+        // Others wait for the lock that it holds.
+        if !matches!(lab.config().broker, BrokerChoice::Url(_)) {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push(lab);
+        }
     }
 
     /// A finding of this step: `kind` completes the id.

@@ -48,6 +48,8 @@ struct State {
 pub struct Forwarder {
     address: SocketAddr,
     state: watch::Sender<State>,
+    /// How many connections there are.
+    open: watch::Sender<usize>,
     _accepting: AbortOnDropHandle<()>,
 }
 
@@ -61,6 +63,8 @@ impl Forwarder {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (state, states) = watch::channel(State::default());
+        let open = watch::Sender::new(0);
+        let counted = open.clone();
         let accepting = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
@@ -68,7 +72,11 @@ impl Forwarder {
                     Ok((client, _)) => {
                         let cuts = states.borrow().cuts;
                         let (upstream, states) = (upstream.clone(), states.clone());
-                        connections.spawn(forward(client, upstream, states, cuts));
+                        let one = Counted::new(counted.clone());
+                        connections.spawn(async move {
+                            forward(client, upstream, states, cuts).await;
+                            drop(one);
+                        });
                     }
                     // Out of file descriptors, say: the next attempt may succeed.
                     Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -79,6 +87,7 @@ impl Forwarder {
         Ok(Self {
             address,
             state,
+            open,
             _accepting: AbortOnDropHandle::new(accepting),
         })
     }
@@ -88,6 +97,17 @@ impl Forwarder {
         self.address
     }
 
+    /// How many connections there are: those that neither side has ended, or only one.
+    pub fn open(&self) -> usize {
+        *self.open.borrow()
+    }
+
+    /// Waits until there are at most `count` connections.
+    pub async fn wait_for_open(&self, count: usize) {
+        // Fails only if the sender is gone, which is a part of `self`.
+        let _ = self.open.subscribe().wait_for(|open| *open <= count).await;
+    }
+
     /// Makes a fault, or ends one with [`Fault::None`]. Holds for the connections there are
     /// and for new ones.
     pub fn set(&self, fault: Fault) {
@@ -95,6 +115,22 @@ impl Forwarder {
             state.fault = fault;
             state.cuts += u64::from(fault == Fault::Cut);
         });
+    }
+}
+
+/// One connection in the count of those that are open.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn new(open: watch::Sender<usize>) -> Self {
+        open.send_modify(|open| *open += 1);
+        Self(open)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
     }
 }
 

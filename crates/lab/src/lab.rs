@@ -35,12 +35,19 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// How long what a panic writes on stderr may be under way.
 const PANIC_TOLD: Duration = Duration::from_millis(500);
 
+/// How long the connections of a process that has ended may take to end on their other side.
+const DISCONNECTED: Duration = Duration::from_secs(2);
+
 /// How long tier1's connection to the queue may take.
 const CONNECTED: Duration = Duration::from_secs(10);
 
 /// How long a span waits in an in-process service before it is exported. A person
 /// who watches wants it soon.
 const EXPORT_DELAY: Duration = Duration::from_millis(100);
+
+/// How many spans of an in-process service may wait for their export. The processor makes
+/// all the room at once: with 65,536 that was a third of what a check costs.
+const EXPORT_QUEUE: usize = 4096;
 
 /// A part of the system that a lab can be started without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +84,7 @@ impl Role {
 }
 
 /// How a system is started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LabConfig {
     /// What the process under test is.
     pub role: Role,
@@ -169,6 +176,21 @@ impl Front {
             Self::Refusing(refusing) => refusing.address(),
         }
     }
+
+    /// How many connections there are.
+    fn open(&self) -> usize {
+        match self {
+            Self::Open(forwarder) => forwarder.open(),
+            Self::Refusing(_) => 0,
+        }
+    }
+
+    /// Waits until there are at most `count` connections.
+    async fn wait_for_open(&self, count: usize) {
+        if let Self::Open(forwarder) = self {
+            forwarder.wait_for_open(count).await;
+        }
+    }
 }
 
 /// A running system: saas, tier2, consumer, a broker, a database and a receiver,
@@ -181,6 +203,8 @@ pub struct Lab {
     /// A consumer that runs beside tier1, in the place of the lab's own.
     beside: Option<Subject>,
     stop_signal: StopSignal,
+    /// How many connections each front had before the subject was started.
+    connections: [usize; 3],
     config: LabConfig,
     receiver: Receiver,
     tier2: Option<tier2::Tier2>,
@@ -201,6 +225,12 @@ struct Fronts {
     tier2: Front,
     saas: Front,
     queue: Front,
+}
+
+impl Fronts {
+    fn all(&self) -> [&Front; 3] {
+        [&self.tier2, &self.saas, &self.queue]
+    }
 }
 
 impl Lab {
@@ -244,6 +274,7 @@ impl Lab {
             subject: None,
             beside: None,
             stop_signal: StopSignal::Term,
+            connections: [0; 3],
             config,
             receiver,
             tier2: system.tier2,
@@ -257,6 +288,11 @@ impl Lab {
             client,
             runtime,
         })
+    }
+
+    /// How it was started.
+    pub fn config(&self) -> &LabConfig {
+        &self.config
     }
 
     /// The variables that connect the process under test with this system.
@@ -327,6 +363,7 @@ impl Lab {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
+        self.connections = self.fronts.all().map(Front::open);
         let subject = self.runtime.block_on(Subject::start(program, &all, echo))?;
         self.subject = Some(subject);
         self.stop_signal = program.stop_signal();
@@ -766,6 +803,28 @@ impl Lab {
         Ok(self.recording(exit))
     }
 
+    /// [`Lab::finish`] for a system that is to be used again: what was exported, and whether
+    /// another process can take this one's place. It can if this one has ended in order and
+    /// nothing of it is under way any more; then the next recording has nothing of this one.
+    ///
+    /// # Errors
+    /// As for [`Lab::finish`].
+    pub fn finish_one(&mut self) -> Result<(Recording, bool), LabError> {
+        let exit = self.stop()?;
+        // A server that has ended its side of a connection too is done with what came by it.
+        let disconnected = self.runtime.block_on(async {
+            let fronts = self.fronts.all().into_iter().zip(self.connections);
+            let all = fronts.map(|(front, before)| front.wait_for_open(before));
+            let all = futures_util::future::join_all(all);
+            tokio::time::timeout(DISCONNECTED, all).await.is_ok()
+        });
+        self.settle()?;
+        let is_at_rest = disconnected && exit.status.success() && self.beside.is_none();
+        let recording = self.recording(Some(exit));
+        self.receiver.store().clear();
+        Ok((recording, is_at_rest))
+    }
+
     /// What was exported so far.
     pub fn recording(&self, exit: Option<Exit>) -> Recording {
         let snapshot = self.receiver.store().snapshot();
@@ -809,6 +868,15 @@ impl Lab {
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
     }
+}
+
+/// Ends systems, all at the same time: each waits for its broker.
+pub(crate) fn end_all(labs: Vec<Lab>) {
+    std::thread::scope(|scope| {
+        for lab in labs {
+            scope.spawn(move || drop(lab));
+        }
+    });
 }
 
 impl Drop for Lab {
@@ -932,7 +1000,7 @@ fn provider(service: &'static str, receiver: &Receiver) -> Result<SdkTracerProvi
         .with_batch_config(
             BatchConfigBuilder::default()
                 .with_scheduled_delay(EXPORT_DELAY)
-                .with_max_queue_size(65_536)
+                .with_max_queue_size(EXPORT_QUEUE)
                 .build(),
         )
         .build();

@@ -25,7 +25,7 @@ pub const SUMMARY_PATH: &str = "/api/v2/summary.json";
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Where saas listens and how it behaves.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaasConfig {
     /// The address to bind; port 0 takes any free one.
     pub addr: SocketAddr,

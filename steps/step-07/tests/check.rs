@@ -1,6 +1,6 @@
 //! The check of step 07, Configured from outside.
 
-use lab::{CALLER_TRACE, Case, Diagnosis, Kind, Lab, Outcome, Part, Recording};
+use lab::{Ask, CALLER_TRACE, Case, Diagnosis, Kind, Lab, Outcome, Part, Recording};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::{Span, Value};
 
@@ -265,9 +265,9 @@ fn propagators(case: &Case) -> Outcome {
         ("baggage", false),
         ("none", false),
     ] {
-        let lab = case.start_with(case.alone(), &[("OTEL_PROPAGATORS", value)])?;
-        lab.request("GET", "/nope", &[("traceparent", &traceparent())])?;
-        let recording = lab.finish()?;
+        let recording = alone(case, &[("OTEL_PROPAGATORS", value)])
+            .caller("01")
+            .record()?;
         let [span] = tier1(&recording)[..] else {
             return Err(case.diagnosis("NOTHING", "no span came").into());
         };
@@ -379,10 +379,7 @@ fn samplers(case: &Case) -> Outcome {
             ("OTEL_TRACES_SAMPLER", *sampler),
             ("OTEL_TRACES_SAMPLER_ARG", *argument),
         ];
-        let lab = case.start_with(case.alone(), &variables)?;
-        let traceparent = lab::traceparent(flags);
-        lab.request("GET", "/nope", &[("traceparent", &traceparent)])?;
-        let recording = lab.finish()?;
+        let recording = alone(case, &variables).caller(flags).record()?;
         case.expect(
             "SAMPLER",
             &format!("with {variables:?} and a caller's flags {flags}, the number of spans"),
@@ -503,13 +500,13 @@ fn bad_values(case: &Case) -> Outcome {
 
 /// One request to an unknown path, which touches no neighbour, and its one span.
 fn one(case: &Case, variables: &[(&str, &str)]) -> Result<Recording, lab::Failure> {
-    let lab = case.start_with(case.alone(), variables)?;
-    lab.get("/nope")?;
-    Ok(lab.finish()?)
+    alone(case, variables).record()
 }
 
-fn traceparent() -> String {
-    lab::traceparent("01")
+fn alone<'a>(case: &'a Case, variables: &[(&'a str, &'a str)]) -> Ask<'a> {
+    let ask = case.ask("/nope").status(404).config(case.alone());
+    let variables = variables.iter();
+    variables.fold(ask, |ask, (name, value)| ask.variable(name, value))
 }
 
 fn stdout(recording: &Recording) -> &str {

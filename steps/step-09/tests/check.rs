@@ -213,6 +213,7 @@ fn exporters(case: &Case) -> Outcome {
         let recording = case
             .ask("/nope")
             .status(404)
+            .config(case.alone())
             .variable("OTEL_LOGS_EXPORTER", value)
             .record()?;
         // The console exporter writes the record's body in words of its own.
@@ -249,6 +250,7 @@ fn disabled(case: &Case) -> Outcome {
     let recording = case
         .ask("/nope")
         .status(404)
+        .config(case.alone())
         .variable("OTEL_SDK_DISABLED", "true")
         .record()?;
     let sent = recording.records().count();
@@ -263,6 +265,7 @@ fn resource(case: &Case) -> Outcome {
     let recording = case
         .ask("/nope")
         .status(404)
+        .config(case.alone())
         .variable("OTEL_RESOURCE_ATTRIBUTES", "team=a%2Cb")
         .record()?;
     let record = case.the_record(LAST, &recording)?;
@@ -456,6 +459,7 @@ fn bad_values(case: &Case) -> Outcome {
         let recording = case
             .ask("/nope")
             .status(404)
+            .config(case.alone())
             .variable(name, "s3cr3t")
             .record()?;
         let stderr = recording.exit.as_ref().map(|exit| exit.stderr.as_str());
@@ -478,6 +482,7 @@ fn bad_values(case: &Case) -> Outcome {
     let recording = case
         .ask("/nope")
         .status(404)
+        .config(case.alone())
         .variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "no URL")
         .record()?;
     case.the_record(LAST, &recording)?;

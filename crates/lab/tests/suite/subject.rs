@@ -35,6 +35,8 @@ pub const FAILS: &str = "fails";
 pub const ENDS: &str = "ends";
 /// As [`STAYS`], whatever signal asks it to end.
 pub const DEAF: &str = "deaf";
+/// As [`STAYS`], but ends with status 0 when it is asked to.
+pub const OBEYS: &str = "obeys";
 /// Answers each request with its path; `/redirect` with a redirect.
 pub const SERVES: &str = "serves";
 
@@ -96,6 +98,17 @@ fn perform(role: &str) -> io::Result<ExitCode> {
                 signal(SignalKind::interrupt())?,
             ];
             stay()
+        }
+        OBEYS => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let mut asked = signal(SignalKind::terminate())?;
+                listening();
+                asked.recv().await;
+                Ok(ExitCode::SUCCESS)
+            })
         }
         SERVES => serve(),
         _ => Err(io::Error::other("no such role")),

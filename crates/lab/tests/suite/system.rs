@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::TcpStream,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -27,6 +28,14 @@ pub const ALL: &[(&str, Test)] = &[
         what_was_published_is_settled,
     ),
     ("system::two_labs_are_apart", two_labs_are_apart),
+    (
+        "system::one_process_after_another",
+        one_process_after_another,
+    ),
+    (
+        "system::what_is_under_way_is_not_at_rest",
+        what_is_under_way_is_not_at_rest,
+    ),
     ("system::messages_can_be_taken", messages_can_be_taken),
     ("system::a_receiver_that_refuses", a_receiver_that_refuses),
     ("system::a_receiver_that_hangs", a_receiver_that_hangs),
@@ -148,6 +157,39 @@ fn two_labs_are_apart() {
         let recording = lab.finish().expect("it comes to rest");
         assert_eq!(consumed_ids(&recording), ids(name, 10));
     }
+}
+
+fn one_process_after_another() {
+    let mut lab = start(whole());
+    for name in ["one", "two"] {
+        lab.spawn(&program(), &[(subject::ROLE, subject::OBEYS)])
+            .expect("it starts");
+        publish(&amqp_url(&lab), &ids(name, 3));
+        let (recording, is_at_rest) = lab.finish_one().expect("it comes to rest");
+        assert!(is_at_rest);
+        assert_eq!(consumed_ids(&recording), ids(name, 3));
+        let exit = recording.exit.expect("there was one");
+        assert!(exit.status.success(), "{}", exit.status);
+    }
+}
+
+fn what_is_under_way_is_not_at_rest() {
+    let mut lab = start(whole());
+    let mut is_at_rest_after = |role, connect: bool| {
+        lab.spawn(&program(), &[(subject::ROLE, role)])
+            .expect("it starts");
+        let url = amqp_url(&lab);
+        let address = url.split(['@', '/']).nth(3).expect("it has an address");
+        let connection = connect.then(|| TcpStream::connect(address).expect("it listens"));
+        let (_, is_at_rest) = lab.finish_one().expect("it comes to rest");
+        drop(connection);
+        is_at_rest
+    };
+    assert!(is_at_rest_after(subject::OBEYS, false));
+    // Ended by the signal itself: who knows what it left behind.
+    assert!(!is_at_rest_after(subject::STAYS, false));
+    // Somebody goes on talking to the broker.
+    assert!(!is_at_rest_after(subject::OBEYS, true));
 }
 
 fn messages_can_be_taken() {
