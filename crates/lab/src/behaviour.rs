@@ -336,6 +336,7 @@ fn a_bad_variable_is_named(case: &Case) -> Outcome {
         ("SAAS_URL", "ftp://saas"),
         ("HTTP_TIMEOUT_MS", "5s"),
         ("QUEUE_TIMEOUT_MS", "-1"),
+        ("DRAIN_TIMEOUT_MS", "1.5"),
         ("SLOW_DELAY_MS", "1.5"),
         ("SLOW_CHANCE", "2"),
         ("SLOW_CHANCE", "NaN"),

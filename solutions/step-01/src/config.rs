@@ -24,6 +24,11 @@ pub struct Config {
     pub http_timeout: Duration,
     /// `QUEUE_TIMEOUT_MS`: how long a request waits for the queue to confirm its message.
     pub queue_timeout: Duration,
+    /// `DRAIN_TIMEOUT_MS`: how long requests may take to end once the service was told to stop.
+    ///
+    /// Kubernetes kills a process 30 s after its SIGTERM, Docker after 10 s: what is to happen
+    /// in order has to be over before.
+    pub drain_timeout: Duration,
     /// `SLOW_DELAY_MS`: what `/slow` adds.
     pub slow_delay: Duration,
     /// `SLOW_CHANCE`: how often something is slow that needn't be, from 0 to 1.
@@ -99,6 +104,7 @@ impl Config {
             saas_url: http_url("SAAS_URL", "http://127.0.0.1:8082", HTTP)?,
             http_timeout: Duration::from_millis(read("HTTP_TIMEOUT_MS", "5000", MS)?),
             queue_timeout: Duration::from_millis(read("QUEUE_TIMEOUT_MS", "2000", MS)?),
+            drain_timeout: Duration::from_millis(read("DRAIN_TIMEOUT_MS", "5000", MS)?),
             slow_delay: Duration::from_millis(read("SLOW_DELAY_MS", "1500", MS)?),
             slow_chance,
             log_format: read("LOG_FORMAT", "text", "text or json")?,

@@ -20,11 +20,6 @@ use tokio::{
 
 use crate::{config::Config, routes::App};
 
-/// How long requests may take to end once the service was told to stop.
-/// Kubernetes kills a process 30 s after its SIGTERM, Docker after 10 s: what is
-/// to happen in order has to be over before.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
-
 /// How long the broker may take to say goodbye.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -74,6 +69,7 @@ async fn serve(config: Config) -> Result<(), String> {
         .map_err(|error| format!("can't tell the address: {error}"))?;
     // Before anyone is told the address: a signal that comes now must be heard.
     let stop = stop_signal().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let drain_timeout = config.drain_timeout;
     let app = Arc::new(App::new(config)?);
     say(&format!("listening on http://{address}"));
 
@@ -87,13 +83,13 @@ async fn serve(config: Config) -> Result<(), String> {
         });
     let drained = async {
         match stopped.await {
-            Ok(()) => tokio::time::sleep(DRAIN_DEADLINE).await,
+            Ok(()) => tokio::time::sleep(drain_timeout).await,
             Err(_) => std::future::pending().await,
         }
     };
     let served = tokio::select! {
         served = server => served.map_err(|error| format!("the server failed: {error}")),
-        () = drained => Err(format!("stopped with requests under way after {DRAIN_DEADLINE:?}")),
+        () = drained => Err(format!("stopped with requests under way after {drain_timeout:?}")),
     };
     // Whatever comes of it, the process ends now.
     let _ = tokio::time::timeout(CLOSE_DEADLINE, app.queue.close()).await;

@@ -35,11 +35,6 @@ use crate::{
     routes::App,
 };
 
-/// How long requests may take to end once the service was told to stop.
-/// Kubernetes kills a process 30 s after its SIGTERM, Docker after 10 s: what is
-/// to happen in order has to be over before.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
-
 /// How long the broker may take to say goodbye.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -63,7 +58,7 @@ fn main() -> ExitCode {
     };
     // Before the first span: a tracer asks for the global provider once.
     // Dropped at the end of `main`, when the last request has ended its span.
-    let _telemetry = telemetry::init(records);
+    let _telemetry = telemetry::init(records, config.flush_timeout);
     let served = match Runtime::new() {
         Ok(runtime) => {
             let served = runtime.block_on(serve(config));
@@ -102,6 +97,7 @@ async fn serve(config: Config) -> Result<(), String> {
         .map_err(|error| format!("can't tell the address: {error}"))?;
     // Before anyone is told the address: a signal that comes now must be heard.
     let stop = stop_signal().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let drain_timeout = config.drain_timeout;
     let app = Arc::new(App::new(config)?);
     say(&format!("listening on http://{address}"));
 
@@ -116,13 +112,13 @@ async fn serve(config: Config) -> Result<(), String> {
     });
     let drained = async {
         match stopped.await {
-            Ok(()) => tokio::time::sleep(DRAIN_DEADLINE).await,
+            Ok(()) => tokio::time::sleep(drain_timeout).await,
             Err(_) => std::future::pending().await,
         }
     };
     let served = tokio::select! {
         served = server => served.map_err(|error| format!("the server failed: {error}")),
-        () = drained => Err(format!("stopped with requests under way after {DRAIN_DEADLINE:?}")),
+        () = drained => Err(format!("stopped with requests under way after {drain_timeout:?}")),
     };
     // Whatever comes of it, the process ends now.
     let _ = tokio::time::timeout(CLOSE_DEADLINE, app.queue.close()).await;

@@ -18,10 +18,6 @@ use crate::{
 /// What a backend calls this service unless OTEL_SERVICE_NAME says otherwise.
 const SERVICE_NAME: &str = "tier1-service";
 
-/// How long the last spans and log records may take on their way out. With the time that
-/// requests have to end it must stay below what an orchestrator grants a process.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
-
 /// Owns the providers. When it is dropped, the spans and log records that wait are sent:
 /// keep it until nothing makes any more.
 #[must_use = "dropped at once, it shuts the providers down before the first span"]
@@ -30,6 +26,8 @@ pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
     /// None if OTEL_SDK_DISABLED says so, or there is no exporter.
     logs: Option<SdkLoggerProvider>,
+    /// How long sending them may take.
+    flush_timeout: Duration,
 }
 
 /// Makes the provider of log records that the OTEL_* variables ask for, if they ask for
@@ -60,8 +58,9 @@ pub fn log_records() -> Result<Option<SdkLoggerProvider>, String> {
 /// Makes the provider of spans that the OTEL_* variables ask for, and makes it the global
 /// one. The guard owns it, and `logs`, which is what `log_records` made.
 ///
+/// `flush_timeout` is how long the last spans and log records may take on their way out.
 /// Call it outside of a runtime, before the first span. What can't be used is one line.
-pub fn init(logs: Option<SdkLoggerProvider>) -> Telemetry {
+pub fn init(logs: Option<SdkLoggerProvider>, flush_timeout: Duration) -> Telemetry {
     // Unless told otherwise, OpenTelemetry neither reads nor writes any header.
     global::set_text_map_propagator(otel_env::propagator());
     let traces = spans().unwrap_or_else(|reason| {
@@ -73,7 +72,11 @@ pub fn init(logs: Option<SdkLoggerProvider>) -> Telemetry {
         // guard nobody would tell the batch processors that this is the end.
         global::set_tracer_provider(provider.clone());
     }
-    Telemetry { traces, logs }
+    Telemetry {
+        traces,
+        logs,
+        flush_timeout,
+    }
 }
 
 fn spans() -> Result<Option<SdkTracerProvider>, String> {
@@ -127,23 +130,24 @@ pub fn tracer() -> &'static BoxedTracer {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
+        let flush_timeout = self.flush_timeout;
         let (traces, logs) = (self.traces.take(), self.logs.take());
         // One deadline for both: it is the process that has to end in time.
-        let sent = deadline::within(FLUSH_DEADLINE, move || {
+        let sent = deadline::within(flush_timeout, move || {
             // `shutdown` sends what waits, too, but hides whether it arrived.
             let traces = traces.map_or(Ok(()), |provider| {
                 let flushed = provider.force_flush();
-                flushed.and(provider.shutdown_with_timeout(FLUSH_DEADLINE))
+                flushed.and(provider.shutdown_with_timeout(flush_timeout))
             });
             let logs = logs.map_or(Ok(()), |provider| {
                 let flushed = provider.force_flush();
-                flushed.and(provider.shutdown_with_timeout(FLUSH_DEADLINE))
+                flushed.and(provider.shutdown_with_timeout(flush_timeout))
             });
             [("spans", traces), ("log records", logs)]
         });
         let Some(sent) = sent else {
             return say(&format!(
-                "tier1: the last spans and log records were not sent within {FLUSH_DEADLINE:?}"
+                "tier1: the last spans and log records were not sent within {flush_timeout:?}"
             ));
         };
         for (what, result) in sent {

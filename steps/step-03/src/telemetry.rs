@@ -12,25 +12,24 @@ use crate::{deadline, say};
 const SERVICE_NAME: &str = "tier1-service";
 
 // TODO 1: Make a guard, `pub struct Telemetry`, that owns the provider (an
-// `SdkTracerProvider`). `init` answers it. The global provider is a clone: clone it there.
+// `SdkTracerProvider`) and keeps `flush_timeout`. `init` answers it. The global provider is
+// a clone: clone it there.
 //
-// TODO 2: `impl Drop for Telemetry`: send the spans that wait, within FLUSH_DEADLINE.
-// - `deadline::within(FLUSH_DEADLINE, move || …)` does the work on a thread of its own. Give
-//   it a clone of the provider.
+// TODO 2: `impl Drop for Telemetry`: send the spans that wait, within the guard's
+// `flush_timeout`.
+// - `deadline::within(flush_timeout, move || …)` does the work on a thread of its own. Give
+//   it a clone of the provider, and a copy of the time.
 // - The work: first `force_flush()`, which says whether the spans arrived, then
-//   `shutdown_with_timeout(FLUSH_DEADLINE)`. An error of either is the result.
+//   `shutdown_with_timeout(flush_timeout)`. An error of either is the result.
 // - If it failed, or wasn't done in time, `crate::say` one line that begins with
 //   "tier1: the last spans were not sent".
-
-/// How long the last spans may take on their way out. With the time that requests
-/// have to end it must stay below what an orchestrator grants a process.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Makes a provider that sends each span to stdout and, by OTLP over HTTP, to
 /// OTEL_EXPORTER_OTLP_ENDPOINT, and makes it the global one.
 ///
-/// Call it outside of a runtime, before the first span. The error is one line.
-pub fn init() -> Result<(), String> {
+/// `flush_timeout` is how long the last spans may take on their way out. Call it outside of
+/// a runtime, before the first span. The error is one line.
+pub fn init(flush_timeout: Duration) -> Result<(), String> {
     let otlp = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)

@@ -14,22 +14,21 @@ use crate::{deadline, say, w3c::W3cPropagator};
 /// The name under which a backend shows this service.
 const SERVICE_NAME: &str = "tier1-service";
 
-/// How long the last spans may take on their way out. With the time that requests
-/// have to end it must stay below what an orchestrator grants a process.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
-
 /// Owns the provider. When it is dropped, the spans that wait are sent: keep it
 /// until nothing makes spans any more.
 #[must_use = "dropped at once, it shuts the provider down before the first span"]
 pub struct Telemetry {
     provider: SdkTracerProvider,
+    /// How long sending them may take.
+    flush_timeout: Duration,
 }
 
 /// Makes a provider that sends each span to stdout and, by OTLP over HTTP, to
 /// OTEL_EXPORTER_OTLP_ENDPOINT, and makes it the global one.
 ///
-/// Call it outside of a runtime, before the first span. The error is one line.
-pub fn init() -> Result<Telemetry, String> {
+/// `flush_timeout` is how long the last spans may take on their way out. Call it outside of
+/// a runtime, before the first span. The error is one line.
+pub fn init(flush_timeout: Duration) -> Result<Telemetry, String> {
     let otlp = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
@@ -46,7 +45,10 @@ pub fn init() -> Result<Telemetry, String> {
     global::set_tracer_provider(provider.clone());
     // Unless told otherwise, OpenTelemetry neither reads nor writes any header.
     global::set_text_map_propagator(W3cPropagator);
-    Ok(Telemetry { provider })
+    Ok(Telemetry {
+        provider,
+        flush_timeout,
+    })
 }
 
 /// Makes the spans of this service. The first call asks the global provider for it.
@@ -63,18 +65,19 @@ pub fn tracer() -> &'static BoxedTracer {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
+        let flush_timeout = self.flush_timeout;
         let provider = self.provider.clone();
-        let flushed = deadline::within(FLUSH_DEADLINE, move || {
+        let flushed = deadline::within(flush_timeout, move || {
             // `shutdown` sends what waits, too, but hides whether it arrived.
             let flushed = provider.force_flush();
-            let down = provider.shutdown_with_timeout(FLUSH_DEADLINE);
+            let down = provider.shutdown_with_timeout(flush_timeout);
             flushed.and(down)
         });
         match flushed {
             Some(Ok(())) => {}
             Some(Err(error)) => say(&format!("tier1: the last spans were not sent: {error}")),
             None => say(&format!(
-                "tier1: the last spans were not sent within {FLUSH_DEADLINE:?}"
+                "tier1: the last spans were not sent within {flush_timeout:?}"
             )),
         }
     }

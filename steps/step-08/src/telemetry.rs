@@ -18,26 +18,28 @@ use crate::{
 /// What a backend calls this service unless OTEL_SERVICE_NAME says otherwise.
 const SERVICE_NAME: &str = "tier1-service";
 
-/// How long the last spans may take on their way out. With the time that requests
-/// have to end it must stay below what an orchestrator grants a process.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(3);
-
 /// Owns the provider. When it is dropped, the spans that wait are sent: keep it
 /// until nothing makes spans any more.
 #[must_use = "dropped at once, it shuts the provider down before the first span"]
 pub struct Telemetry {
     /// None if OTEL_SDK_DISABLED says so.
     provider: Option<SdkTracerProvider>,
+    /// How long sending them may take.
+    flush_timeout: Duration,
 }
 
 /// Makes the provider that the OTEL_* variables ask for, and makes it the global one.
 ///
-/// Call it outside of a runtime, before the first span. The error is one line.
-pub fn init() -> Result<Telemetry, String> {
+/// `flush_timeout` is how long the last spans may take on their way out. Call it outside of
+/// a runtime, before the first span. The error is one line.
+pub fn init(flush_timeout: Duration) -> Result<Telemetry, String> {
     // Unless told otherwise, OpenTelemetry neither reads nor writes any header.
     global::set_text_map_propagator(otel_env::propagator());
     if otel_env::sdk_disabled() {
-        return Ok(Telemetry { provider: None });
+        return Ok(Telemetry {
+            provider: None,
+            flush_timeout,
+        });
     }
     // Sampler, limits and batches are configured by the SDK itself.
     let mut provider = SdkTracerProvider::builder().with_resource(otel_env::resource(SERVICE_NAME));
@@ -55,6 +57,7 @@ pub fn init() -> Result<Telemetry, String> {
     global::set_tracer_provider(provider.clone());
     Ok(Telemetry {
         provider: Some(provider),
+        flush_timeout,
     })
 }
 
@@ -86,20 +89,21 @@ pub fn tracer() -> &'static BoxedTracer {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
+        let flush_timeout = self.flush_timeout;
         let Some(provider) = self.provider.take() else {
             return;
         };
-        let flushed = deadline::within(FLUSH_DEADLINE, move || {
+        let flushed = deadline::within(flush_timeout, move || {
             // `shutdown` sends what waits, too, but hides whether it arrived.
             let flushed = provider.force_flush();
-            let down = provider.shutdown_with_timeout(FLUSH_DEADLINE);
+            let down = provider.shutdown_with_timeout(flush_timeout);
             flushed.and(down)
         });
         match flushed {
             Some(Ok(())) => {}
             Some(Err(error)) => say(&format!("tier1: the last spans were not sent: {error}")),
             None => say(&format!(
-                "tier1: the last spans were not sent within {FLUSH_DEADLINE:?}"
+                "tier1: the last spans were not sent within {flush_timeout:?}"
             )),
         }
     }

@@ -391,8 +391,12 @@ fn nothing_filtered(case: &Case) -> Outcome {
     case.expect("FILTERED", what, 0, recording.records().count())
 }
 
-/// How long a stop may take in all. There is nothing to drain here.
-const IN_TIME: Duration = Duration::from_secs(6);
+/// FLUSH_TIMEOUT_MS for a receiver that never answers. Nobody waits for its 3 s in each check.
+const FLUSH_TIMEOUT: (&str, &str) = ("FLUSH_TIMEOUT_MS", "500");
+
+/// How long a stop may take then. There is nothing to drain here, and a flush without a
+/// deadline takes five seconds.
+const IN_TIME: Duration = Duration::from_secs(4);
 
 /// A receiver that takes and never answers: the process ends in time and says it.
 fn receiver_hangs(case: &Case) -> Outcome {
@@ -400,7 +404,8 @@ fn receiver_hangs(case: &Case) -> Outcome {
         stop_deadline: IN_TIME,
         ..case.alone()
     };
-    let mut lab = case.start_with(config, &LATE)?;
+    let [spans, records] = LATE;
+    let mut lab = case.start_with(config, &[spans, records, FLUSH_TIMEOUT])?;
     lab.receiver().set_behaviour(Behaviour::Hang);
     lab.get("/nope")?;
     match lab.stop() {
@@ -409,7 +414,10 @@ fn receiver_hangs(case: &Case) -> Outcome {
             .told(
                 "LOST",
                 "with a receiver that never answers, the process doesn't end in time",
-                &format!("the end within {IN_TIME:?}"),
+                &format!(
+                    "the end within {IN_TIME:?}, FLUSH_TIMEOUT_MS being {}",
+                    FLUSH_TIMEOUT.1
+                ),
                 "still there",
             )
             .into()),
