@@ -12,15 +12,18 @@ use crate::{deadline, say};
 const SERVICE_NAME: &str = "tier1-service";
 
 // TODO 1: Make a guard, `pub struct Telemetry`, that owns the provider (an
-// `SdkTracerProvider`) and keeps `flush_timeout`. `init` answers it. The global provider is
-// a clone: clone it there.
+// `SdkTracerProvider`) and keeps `flush_timeout`. `init` answers it, in a
+// `Result<Telemetry, String>`. The global provider is a clone: give
+// `set_tracer_provider` one, and the guard the other.
 //
 // TODO 2: `impl Drop for Telemetry`: send the spans that wait, within the guard's
 // `flush_timeout`.
 // - `deadline::within(flush_timeout, move || …)` does the work on a thread of its own. Give
-//   it a clone of the provider, and a copy of the time.
+//   it a clone of the provider, and a copy of the duration. It answers what the work
+//   answers, in `Some`, or `None` if that wasn't done in time.
 // - The work: first `force_flush()`, which says whether the spans arrived, then
-//   `shutdown_with_timeout(flush_timeout)`. An error of either is the result.
+//   `shutdown_with_timeout(flush_timeout)`, whatever the first one answered. The first error
+//   of the two is the result.
 // - If it failed, or wasn't done in time, `crate::say` one line that begins with
 //   "tier1: the last spans were not sent".
 
