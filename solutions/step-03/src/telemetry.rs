@@ -1,9 +1,5 @@
 //! OpenTelemetry: what the service is called, and where its spans go.
 
-// edit 4
-// edit 3
-// edit 2
-// edit 1
 use std::time::Duration;
 
 use opentelemetry::global;

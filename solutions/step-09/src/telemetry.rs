@@ -1,9 +1,5 @@
 //! OpenTelemetry: what the service is called, and where its spans and log records go.
 
-// edit 4
-// edit 3
-// edit 2
-// edit 1
 use std::{sync::LazyLock, time::Duration};
 
 use opentelemetry::{
