@@ -43,7 +43,7 @@ const IN_VAIN: Duration = Duration::from_secs(600);
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What makes RabbitMQ start sooner and leave more of the processor to labs. A check makes
-/// up to two dozen virtual hosts; half of what that cost was logging and statistics.
+/// several virtual hosts; a good part of what that cost was logging and statistics.
 const ENVIRONMENT: [(&str, &str); 3] = [
     (
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",

@@ -56,6 +56,12 @@ impl Case {
             patient: false,
         }
     }
+
+    /// A GET of an unknown path to a program that is [`Case::alone`]. It is to be answered
+    /// 404, and touches nobody else.
+    pub fn ask_alone(&self) -> Ask<'_> {
+        self.ask("/nope").status(404).config(self.alone())
+    }
 }
 
 impl<'a> Ask<'a> {

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -45,6 +45,11 @@ fn test_threads() -> usize {
 /// How long a span that missed its deadline is waited for. The batch processor sends
 /// every 5 s unless told otherwise.
 const LATE: Duration = Duration::from_secs(7);
+
+/// What tests share. One that panics leaves it as it is between any two lines.
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Makes the check of a step:
 ///
@@ -370,10 +375,10 @@ impl Check {
         let conclusion = libtest_mimic::run(arguments, trials);
         let noted = pass.is_some_and(|pass| pass.note(&conclusion));
         if !conclusion.has_failed() {
-            for text in shown.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for text in locked(&shown).iter() {
                 println!("{text}");
             }
-            let extras = extras.lock().unwrap_or_else(PoisonError::into_inner);
+            let extras = locked(&extras);
             if !extras.is_empty() {
                 let extras: Vec<&str> = extras.iter().map(String::as_str).collect();
                 println!("accepted as extra: {}", extras.join(", "));
@@ -387,9 +392,7 @@ impl Check {
             }
         }
         // After the verdict: nobody waits for it.
-        end_all(std::mem::take(
-            &mut *idle.lock().unwrap_or_else(PoisonError::into_inner),
-        ));
+        end_all(std::mem::take(&mut *locked(&idle)));
         conclusion.exit_code()
     }
 }
@@ -445,7 +448,7 @@ type Finding = (String, Option<String>);
 
 impl Told {
     fn tell(&self, test: &'static str, diagnosis: &Diagnosis) -> String {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = locked(&self.0);
         let finding = (diagnosis.id.clone(), diagnosis.next.clone());
         let first = *told.entry(finding).or_insert(test);
         if first == test {
@@ -510,7 +513,7 @@ impl Case {
     /// A system without a process: one that is at rest, or a new one.
     pub(crate) fn idle(&self, config: LabConfig) -> Result<Lab, LabError> {
         let kept = {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = locked(&self.idle);
             let found = idle.iter().position(|lab| *lab.config() == config);
             found.map(|index| idle.swap_remove(index))
         };
@@ -521,7 +524,7 @@ impl Case {
     pub(crate) fn keep(&self, lab: Lab) {
         // Others wait for the lock that it holds.
         if !matches!(lab.config().broker, BrokerChoice::Url(_)) {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = locked(&self.idle);
             idle.push(lab);
         }
     }
@@ -593,7 +596,7 @@ impl Case {
 
     /// Shows `text` under the results, if all tests pass.
     pub fn show(&self, text: impl Into<String>) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = locked(&self.shown);
         shown.push(text.into());
     }
 
@@ -642,7 +645,7 @@ impl Case {
             .map(|span| &span.name)
             .chain(attributes.map(|extra| &extra.attribute.key))
             .map(|name| name.chars().filter(|c| !otlp::is_unsafe(*c)).collect());
-        let mut noted = self.extras.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = locked(&self.extras);
         noted.extend(names);
     }
 

@@ -504,9 +504,10 @@ fn one(case: &Case, variables: &[(&str, &str)]) -> Result<Recording, lab::Failur
 }
 
 fn alone<'a>(case: &'a Case, variables: &[(&'a str, &'a str)]) -> Ask<'a> {
-    let ask = case.ask("/nope").status(404).config(case.alone());
     let variables = variables.iter();
-    variables.fold(ask, |ask, (name, value)| ask.variable(name, value))
+    variables.fold(case.ask_alone(), |ask, (name, value)| {
+        ask.variable(name, value)
+    })
 }
 
 fn stdout(recording: &Recording) -> &str {

@@ -211,9 +211,7 @@ fn exporters(case: &Case) -> Outcome {
         ("none", false, false),
     ] {
         let recording = case
-            .ask("/nope")
-            .status(404)
-            .config(case.alone())
+            .ask_alone()
             .variable("OTEL_LOGS_EXPORTER", value)
             .record()?;
         // The console exporter writes the record's body in words of its own.
@@ -248,9 +246,7 @@ fn exporters(case: &Case) -> Outcome {
 /// OTEL_SDK_DISABLED: neither spans nor log records.
 fn disabled(case: &Case) -> Outcome {
     let recording = case
-        .ask("/nope")
-        .status(404)
-        .config(case.alone())
+        .ask_alone()
         .variable("OTEL_SDK_DISABLED", "true")
         .record()?;
     let sent = recording.records().count();
@@ -263,9 +259,7 @@ fn disabled(case: &Case) -> Outcome {
 /// Spans and records come from one process: one service, one instance.
 fn resource(case: &Case) -> Outcome {
     let recording = case
-        .ask("/nope")
-        .status(404)
-        .config(case.alone())
+        .ask_alone()
         .variable("OTEL_RESOURCE_ATTRIBUTES", "team=a%2Cb")
         .record()?;
     let record = case.the_record(LAST, &recording)?;
@@ -464,12 +458,7 @@ fn bad_values(case: &Case) -> Outcome {
         "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL",
         "OTEL_EXPORTER_OTLP_PROTOCOL",
     ] {
-        let recording = case
-            .ask("/nope")
-            .status(404)
-            .config(case.alone())
-            .variable(name, "s3cr3t")
-            .record()?;
+        let recording = case.ask_alone().variable(name, "s3cr3t").record()?;
         let stderr = recording.exit.as_ref().map(|exit| exit.stderr.as_str());
         let lines: Vec<_> = stderr
             .unwrap_or_default()
@@ -488,9 +477,7 @@ fn bad_values(case: &Case) -> Outcome {
     }
     // Spans that can't be sent are no reason to lose records.
     let recording = case
-        .ask("/nope")
-        .status(404)
-        .config(case.alone())
+        .ask_alone()
         .variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "no URL")
         .record()?;
     case.the_record(LAST, &recording)?;

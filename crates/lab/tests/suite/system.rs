@@ -1,7 +1,7 @@
 //! The system around the process: messages, spans, faults, brokers, and its end.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::TcpStream,
     sync::mpsc,
     thread,
@@ -178,9 +178,9 @@ fn what_is_under_way_is_not_at_rest() {
     let mut is_at_rest_after = |role, connect: bool| {
         lab.spawn(&program(), &[(subject::ROLE, role)])
             .expect("it starts");
-        let url = amqp_url(&lab);
-        let address = url.split(['@', '/']).nth(3).expect("it has an address");
-        let connection = connect.then(|| TcpStream::connect(address).expect("it listens"));
+        let addresses: BTreeMap<_, _> = lab.addresses().into_iter().collect();
+        let queue = addresses["queue"].trim_start_matches("amqp://");
+        let connection = connect.then(|| TcpStream::connect(queue).expect("it listens"));
         let (_, is_at_rest) = lab.finish_one().expect("it comes to rest");
         drop(connection);
         is_at_rest
