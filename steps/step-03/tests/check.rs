@@ -44,6 +44,7 @@ fn main() -> std::process::ExitCode {
         )
         // The longest come early: the verdict waits for the last.
         .test("fast", fast)
+        .test("refused", refused)
         .test("hung_receiver", hung_receiver)
         .test("last_span", last_span)
         .test("error", error)
@@ -51,7 +52,6 @@ fn main() -> std::process::ExitCode {
         .test("unknown_path", unknown_path)
         .test("caller", caller)
         .test("unsampled_caller", unsampled_caller)
-        .test("refused", refused)
         .run()
 }
 

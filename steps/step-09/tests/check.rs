@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::{Case, LabConfig, LabError, LogLine, Outcome, Part, Recording, Refusing};
+use lab::{Case, LabConfig, LabError, LogLine, Outcome, Part, Recording};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::{Behaviour, Value};
 
@@ -419,13 +419,11 @@ fn receiver_hangs(case: &Case) -> Outcome {
     }
 }
 
-/// A receiver that is gone: both losses are told.
+/// A receiver that takes nothing, as from a sender without the right key: both losses are
+/// told.
 fn receiver_refuses(case: &Case) -> Outcome {
-    let refusing = Refusing::start().map_err(LabError::from)?;
-    let endpoint = format!("http://{}", refusing.address());
-    let mut variables = LATE.to_vec();
-    variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()));
-    let mut lab = case.start_with(case.alone(), &variables)?;
+    let mut lab = case.start_with(case.alone(), &LATE)?;
+    lab.receiver().set_behaviour(Behaviour::Status(403));
     lab.get("/nope")?;
     let exit = lab.stop()?;
     told_once(case, &exit.stderr, "tier1: the last spans were not sent")?;
