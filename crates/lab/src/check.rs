@@ -322,8 +322,8 @@ impl Check {
             }),
             program: match (program, self.role) {
                 (Some(program), _) => program,
-                (None, Role::Tier1) => Program::of_step(&*self.guide.home.binary)?,
-                (None, Role::Consumer) => Program::of_step(&*self.guide.home.binary)?.consuming(),
+                (None, Role::Tier1) => self.own_program()?,
+                (None, Role::Consumer) => self.own_program()?.consuming(),
             },
             config: LabConfig {
                 role: self.role,
@@ -334,6 +334,10 @@ impl Check {
             shown: Arc::default(),
             extras: Arc::default(),
         })
+    }
+
+    fn own_program(&self) -> Result<Program, LabError> {
+        Ok(Program::of_step(&*self.guide.home.binary)?.trusting_nobody())
     }
 
     fn run_with(self, arguments: &Arguments, case: Case) -> ExitCode {

@@ -19,6 +19,7 @@ pub const ALL: &[(&str, Test)] = &[
         "process::its_environment_is_known",
         its_environment_is_known,
     ),
+    ("process::it_trusts_nobody", it_trusts_nobody),
     ("process::it_ends_at_once", it_ends_at_once),
     ("process::it_is_not_there", it_is_not_there),
     ("process::it_ends_by_itself", it_ends_by_itself),
@@ -112,6 +113,21 @@ fn its_environment_is_known() {
     for (name, value) in NONSENSE {
         assert_eq!(std::env::var(name).as_deref(), Ok(value), "{name}");
     }
+}
+
+fn it_trusts_nobody() {
+    let mut lab = start(alone());
+    let variables = [(subject::ROLE, subject::TELLS_ENVIRONMENT)];
+    lab.spawn(&program().trusting_nobody(), &variables)
+        .expect("the subject starts");
+    let stdout = lab.stop().expect("it stops").stdout;
+    let file = stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("SSL_CERT_FILE="))
+        .expect("it is told where certificates are");
+    let pem = std::fs::read_to_string(file).expect("the file is there");
+    let begins: Vec<_> = pem.lines().filter(|it| it.contains("BEGIN")).collect();
+    assert_eq!(begins, ["-----BEGIN CERTIFICATE-----"]);
 }
 
 fn it_ends_at_once() {
