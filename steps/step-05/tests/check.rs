@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::{Case, Fault, Kind, Lab, LabConfig, Outcome, Part, SpanType};
+use lab::{Case, Kind, Lab, Outcome, Part, SpanType};
 use opentelemetry_semantic_conventions::attribute;
 use otlp::{Span, SpanKind, StatusCode};
 
@@ -97,7 +97,7 @@ fn main() -> std::process::ExitCode {
         )
         // The longest come early: the verdict waits for the last.
         .test("fast", fast)
-        .test("tier2_held", tier2_held)
+        .test("saas_slow", saas_slow)
         .test("slow", slow)
         .test("error", error)
         .test("unknown_path", unknown_path)
@@ -176,17 +176,12 @@ fn tier2_stopped(case: &Case) -> Outcome {
     lab::assert_traces!(case, "tier2_stopped", &recording)
 }
 
-fn tier2_held(case: &Case) -> Outcome {
-    let config = LabConfig {
-        // saas, on a loaded machine, has to answer within it.
-        http_timeout: Duration::from_millis(900),
-        ..case.config()
-    };
-    let lab = case.start_with(config, &[])?;
-    lab.fault(Part::Tier2, Fault::Hold);
-    let response = lab.get("/fast")?;
-    case.expect("STATUS", "the status of GET /fast", 504, response.status)?;
-    let recording = lab.finish()?;
+/// No answer in time is an error of the call, too, with a name as its type.
+fn saas_slow(case: &Case) -> Outcome {
+    let mut config = case.config();
+    config.http_timeout = Duration::from_millis(300);
+    config.saas.delay = Duration::from_secs(5);
+    let recording = case.ask("/fast").config(config).status(504).record()?;
     let call = call(case, &recording, StatusCode::Error)?;
     case.expect_attribute(call, attribute::ERROR_TYPE, "timeout")
 }
