@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// All tests, by name.
-pub const ALL: [(&str, Test); 17] = [
+pub const ALL: [(&str, Test); 18] = [
     ("no_tier2_is_502", no_tier2_is_502),
     ("an_error_of_tier2", an_error_of_tier2),
     ("no_saas_is_502", no_saas_is_502),
@@ -38,6 +38,10 @@ pub const ALL: [(&str, Test); 17] = [
     ("sigint_drains", sigint_drains),
     ("it_stops_in_silence", it_stops_in_silence),
     ("a_bad_variable_is_named", a_bad_variable_is_named),
+    (
+        "missing_certificates_are_told",
+        missing_certificates_are_told,
+    ),
     ("no_secret_is_printed", no_secret_is_printed),
     ("log_lines_can_be_json", log_lines_can_be_json),
 ];
@@ -353,6 +357,35 @@ fn a_bad_variable_is_named(case: &Case) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// A container without the package ca-certificates. macOS keeps them elsewhere.
+fn missing_certificates_are_told(case: &Case) -> Outcome {
+    if cfg!(target_os = "macos") {
+        return Ok(());
+    }
+    let none = [("SSL_CERT_FILE", "/dev/null")];
+    match case.start_with(case.config(), &none) {
+        Err(LabError::NotReady {
+            status: Some(status),
+            stderr,
+            ..
+        }) => {
+            let last = stderr.lines().last().unwrap_or_default();
+            let named = ["can't make an HTTP client", "ca-certificates"];
+            if named.iter().all(|words| last.contains(words)) {
+                return case.expect("EXIT", "the exit code", "1", &*code(&status));
+            }
+            let sentence = "without certificates it doesn't start, and doesn't say why";
+            Err(case
+                .told("CONFIG", sentence, &named.join(" … "), &stderr)
+                .into())
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(case
+            .diagnosis("CONFIG", "it starts without certificates".to_owned())
+            .into()),
+    }
 }
 
 fn no_secret_is_printed(case: &Case) -> Outcome {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// All tests, by name.
-pub const ALL: [(&str, Test); 9] = [
+pub const ALL: [(&str, Test); 10] = [
     ("sigterm_finishes_the_message", sigterm_finishes_the_message),
     ("sigint_finishes_the_message", sigint_finishes_the_message),
     (
@@ -23,6 +23,10 @@ pub const ALL: [(&str, Test); 9] = [
     ),
     ("it_stops_without_a_queue", it_stops_without_a_queue),
     ("a_bad_variable_is_named", a_bad_variable_is_named),
+    (
+        "missing_certificates_are_told",
+        missing_certificates_are_told,
+    ),
     ("no_secret_is_printed", no_secret_is_printed),
     ("log_lines_can_be_json", log_lines_can_be_json),
 ];
@@ -141,6 +145,31 @@ fn a_bad_variable_is_named(case: &Case) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// A container without the package ca-certificates: spans are lost, and no message.
+/// macOS keeps certificates elsewhere.
+fn missing_certificates_are_told(case: &Case) -> Outcome {
+    if cfg!(target_os = "macos") {
+        return Ok(());
+    }
+    let mut lab = case.start_with(case.config(), &[("SSL_CERT_FILE", "/dev/null")])?;
+    lab.publish(&Outgoing::new("message-1"))?;
+    lab.wait_for_log(&["processed", "message-1"], DEADLINE)?;
+    let exit = lab.stop()?;
+    let says = "consumer: no spans are sent: ";
+    let told = exit
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with(says) && line.contains("ca-certificates"));
+    if told.count() == 1 {
+        return Ok(());
+    }
+    let sentence = "without certificates, nothing on stderr says why no spans are sent";
+    let expected = format!("on stderr one line: {says}… ca-certificates …");
+    Err(case
+        .told("CONFIG", sentence, &expected, &exit.stderr)
+        .into())
 }
 
 fn no_secret_is_printed(case: &Case) -> Outcome {

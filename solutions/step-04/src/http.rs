@@ -45,7 +45,13 @@ impl Http {
             // several requests of one call, unseen from out here.
             .redirect(redirect::Policy::none())
             .build()
-            .map_err(|error| format!("can't make an HTTP client: {error}"))?;
+            // Its text alone is "builder error", without a reason.
+            .map_err(|error| {
+                format!(
+                    "can't make an HTTP client: {error:?}; it needs the system's certificates \
+                     (the package ca-certificates, or SSL_CERT_FILE)"
+                )
+            })?;
         Ok(Self { client })
     }
 

@@ -6,7 +6,9 @@ use opentelemetry::{
     InstrumentationScope,
     global::{self, BoxedTracer},
 };
-use opentelemetry_otlp::{LogExporter, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{
+    ExporterBuildError, LogExporter, SpanExporter, WithExportConfig, WithHttpConfig,
+};
 use opentelemetry_sdk::{logs::SdkLoggerProvider, trace::SdkTracerProvider};
 
 use crate::{
@@ -47,8 +49,9 @@ pub fn log_records() -> Result<Option<SdkLoggerProvider>, String> {
             }
             Exporter::Otlp => {
                 let exporter = over_http(LogExporter::builder().with_http(), Signal::Logs).build();
-                provider
-                    .with_batch_exporter(exporter.map_err(|_| no_url(Signal::Logs, "log records"))?)
+                provider.with_batch_exporter(
+                    exporter.map_err(|error| not_sent(&error, Signal::Logs, "log records"))?,
+                )
             }
         };
     }
@@ -93,7 +96,9 @@ fn spans() -> Result<Option<SdkTracerProvider>, String> {
             Exporter::Otlp => {
                 let exporter =
                     over_http(SpanExporter::builder().with_http(), Signal::Traces).build();
-                provider.with_batch_exporter(exporter.map_err(|_| no_url(Signal::Traces, "spans"))?)
+                provider.with_batch_exporter(
+                    exporter.map_err(|error| not_sent(&error, Signal::Traces, "spans"))?,
+                )
             }
         };
     }
@@ -110,10 +115,17 @@ fn over_http<B: WithExportConfig + WithHttpConfig>(builder: B, signal: Signal) -
     }
 }
 
-/// The exporter's own text may quote the endpoint, and a key in it.
-fn no_url(signal: Signal, what: &str) -> String {
+/// What is to be changed where no exporter could be made. Its own text may quote the
+/// endpoint, and a key in it.
+fn not_sent(error: &ExporterBuildError, signal: Signal, what: &str) -> String {
     let name = otel_env::endpoint_variable(signal);
-    format!("no {what} are sent: {name} must be a URL")
+    match error {
+        ExporterBuildError::InternalFailure(_) => format!(
+            "no {what} are sent: no HTTP client without the system's certificates (the \
+             package ca-certificates, or SSL_CERT_FILE)"
+        ),
+        _ => format!("no {what} are sent: {name} must be a URL"),
+    }
 }
 
 /// Makes the spans of this service. The first call asks the global provider for it.

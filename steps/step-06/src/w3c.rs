@@ -1,4 +1,5 @@
-//! W3C Trace Context, Level 2: `traceparent` and `tracestate`, read as strictly as it asks.
+//! W3C Trace Context, Level 2: `traceparent`, read as strictly as it asks, and `tracestate`,
+//! whose members the SDK reads, less strictly.
 
 use std::str::FromStr;
 

@@ -7,7 +7,7 @@ use opentelemetry::{
     propagation::{TextMapCompositePropagator, TextMapPropagator},
     trace::TracerProvider,
 };
-use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
 use crate::{
@@ -102,8 +102,13 @@ fn otlp() -> Result<SpanExporter, String> {
     }
     exporter
         .build()
-        // The exporter's own text may quote the endpoint, and a key in it.
-        .map_err(|_| "no spans are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL".to_owned())
+        // Its own text may quote the endpoint, and a key in it.
+        .map_err(|error| match error {
+            ExporterBuildError::InternalFailure(_) => "no spans are sent: no HTTP client without \
+                 the system's certificates (the package ca-certificates, or SSL_CERT_FILE)"
+                .to_owned(),
+            _ => "no spans are sent: OTEL_EXPORTER_OTLP_ENDPOINT must be a URL".to_owned(),
+        })
 }
 
 impl Drop for Telemetry {
