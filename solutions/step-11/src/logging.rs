@@ -48,20 +48,20 @@ pub fn init(config: &Config, records: Option<&SdkLoggerProvider>) -> Result<LogG
         })
         .with_ansi(config.log_format == LogFormat::Text && io::stdout().is_terminal())
         .with_writer(writer);
+    // Not more than `filter` lets through: the highest level of all layers is the process's,
+    // and every event up to it is looked at, if only to be refused.
+    let most = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
     let records = records.map(|provider| {
         let others = OF_THE_EXPORTER.map(|target| (target, LevelFilter::OFF));
-        OpenTelemetryTracingBridge::new(provider).with_filter(
-            Targets::new()
-                .with_default(LevelFilter::TRACE)
-                .with_targets(others),
-        )
+        OpenTelemetryTracingBridge::new(provider)
+            .with_filter(Targets::new().with_default(most).with_targets(others))
     });
     let span_events = config.log_span_events.then_some(SpanEvents);
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)
-        .with(records)
         .with(span_events)
+        .with(records)
         .init();
     Ok(guard)
 }

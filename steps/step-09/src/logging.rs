@@ -51,8 +51,9 @@ pub fn init(config: &Config, records: Option<&SdkLoggerProvider>) -> Result<LogG
     // `opentelemetry_appender_tracing`, module `layer`. An `Option` of a layer is a layer.
     //
     // TODO 4: But not those of OF_THE_EXPORTER: the bridge gets a filter of its own,
-    // `with_filter` with `Targets`: `LevelFilter::TRACE` by default, without which it lets
-    // nothing through; OFF for each of these. Both are in tracing_subscriber::filter.
+    // `with_filter` with `Targets`: by default `filter.max_level_hint()`, or
+    // `LevelFilter::TRACE` if that is None; without a default it lets nothing through. OFF
+    // for each of these. Both are in tracing_subscriber::filter.
     let span_events = config.log_span_events.then_some(SpanEvents);
     tracing_subscriber::registry()
         .with(filter)
