@@ -46,7 +46,7 @@ pub fn init(config: &Config, records: Option<&SdkLoggerProvider>) -> Result<LogG
         })
         .with_ansi(config.log_format == LogFormat::Text && io::stdout().is_terminal())
         .with_writer(writer);
-    // TODO 3: If there is a provider, give it the events, too: a layer more on the registry,
+    // TODO 3: If there is a provider, give it the events, too: a last layer on the registry,
     // `OpenTelemetryTracingBridge::new(provider)`, from the crate
     // `opentelemetry_appender_tracing`, module `layer`. An `Option` of a layer is a layer.
     //
