@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     Case, Fault, LabError, Outcome, Outgoing, StopSignal, Test,
-    behaviour::{code, does_not_start},
+    behaviour::{EXIT_CONFIG, code, does_not_start},
 };
 
 /// All tests, by name.
@@ -135,7 +135,7 @@ fn a_bad_variable_is_named(case: &Case) -> Outcome {
         ("LOG_FORMAT", "xml"),
         ("RUST_LOG", "consumer=loud"),
     ] {
-        let said = does_not_start(case, &[(name, value)])?;
+        let said = does_not_start(case, EXIT_CONFIG, &[(name, value)])?;
         let line = format!("consumer: {name}");
         if said.lines().count() != 1 || !said.starts_with(&line) {
             let sentence = format!("{name}={value} is not answered by one line that names it");
@@ -177,7 +177,7 @@ fn no_secret_is_printed(case: &Case) -> Outcome {
         ("AMQP_URL", "amqp://user:s3cr3t@:port"),
         ("DATABASE_URL", "postgres://user:s3cr3t@host:port/members"),
     ] {
-        let said = does_not_start(case, &[(name, value)])?;
+        let said = does_not_start(case, EXIT_CONFIG, &[(name, value)])?;
         if let Some(line) = said.lines().find(|line| line.contains("s3cr3t")) {
             let sentence = "stderr holds the password of a URL";
             return Err(case.told("SECRET", sentence, "no password", line).into());
