@@ -34,6 +34,9 @@ pub enum Fault {
     Hold,
 }
 
+/// Hears what the client of one connection sends, before the server gets it.
+pub(crate) type Listener = Box<dyn FnMut(&[u8]) + Send>;
+
 /// What connections look at.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
@@ -59,6 +62,17 @@ impl Forwarder {
     /// # Errors
     /// If no port can be bound.
     pub async fn start(upstream: impl Into<String>) -> io::Result<Self> {
+        Self::start_heard(upstream, || Box::new(|_: &[u8]| {})).await
+    }
+
+    /// [`Forwarder::start`] with a listener for each connection.
+    ///
+    /// # Errors
+    /// If no port can be bound.
+    pub(crate) async fn start_heard(
+        upstream: impl Into<String>,
+        listeners: impl Fn() -> Listener + Send + 'static,
+    ) -> io::Result<Self> {
         let upstream = upstream.into();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -73,8 +87,9 @@ impl Forwarder {
                         let cuts = states.borrow().cuts;
                         let (upstream, states) = (upstream.clone(), states.clone());
                         let one = Counted::new(counted.clone());
+                        let heard = listeners();
                         connections.spawn(async move {
-                            forward(client, upstream, states, cuts).await;
+                            forward(client, upstream, states, cuts, heard).await;
                             drop(one);
                         });
                     }
@@ -164,7 +179,13 @@ impl Refusing {
 }
 
 /// Forwards one connection, taken when there had been `cuts` cuts.
-async fn forward(client: TcpStream, upstream: String, states: watch::Receiver<State>, cuts: u64) {
+async fn forward(
+    client: TcpStream,
+    upstream: String,
+    states: watch::Receiver<State>,
+    cuts: u64,
+    heard: Listener,
+) {
     let mut watched = states.clone();
     let both = async {
         let Ok(server) = TcpStream::connect(&upstream).await else {
@@ -176,8 +197,8 @@ async fn forward(client: TcpStream, upstream: String, states: watch::Receiver<St
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         tokio::join!(
-            copy(from_client, to_server, states.clone(), cuts, false),
-            copy(from_server, to_client, states.clone(), cuts, true),
+            copy(from_client, to_server, states.clone(), cuts, false, heard),
+            copy(from_server, to_client, states.clone(), cuts, true, |_| {}),
         );
     };
     let cut = watched.wait_for(|state| state.fault == Fault::Cut || state.cuts != cuts);
@@ -195,6 +216,7 @@ async fn copy(
     mut states: watch::Receiver<State>,
     cuts: u64,
     delayed: bool,
+    mut heard: impl FnMut(&[u8]),
 ) {
     // Reading goes on while earlier bytes wait, so that a delay adds once and not
     // for each piece. The bound keeps a held connection small.
@@ -239,6 +261,7 @@ async fn copy(
                 let _ = to.shutdown().await;
                 return;
             }
+            heard(&piece);
             if to.write_all(&piece).await.is_err() {
                 return;
             }

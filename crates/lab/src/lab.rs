@@ -23,6 +23,7 @@ use crate::{
     contract::{CONSUMER_SERVICE, TIER1},
     error::{LabError, last_panic},
     forwarder::{Fault, Forwarder, Refusing},
+    rejections::Rejections,
     subject::{Echo, Exit, Program, StopSignal, Subject},
 };
 
@@ -170,6 +171,16 @@ impl Front {
         })
     }
 
+    /// The broker's, where rejections are counted.
+    async fn of_queue(upstream: Option<String>, rejections: &Rejections) -> Result<Self, LabError> {
+        let Some(upstream) = upstream else {
+            return Self::new(None).await;
+        };
+        let rejections = rejections.clone();
+        let heard = Forwarder::start_heard(upstream, move || rejections.listener());
+        Ok(Self::Open(heard.await?))
+    }
+
     fn address(&self) -> SocketAddr {
         match self {
             Self::Open(forwarder) => forwarder.address(),
@@ -212,6 +223,7 @@ pub struct Lab {
     consumer: Option<consumer::Consumer>,
     pub(crate) broker: Option<broker_choice::Running>,
     fronts: Fronts,
+    rejections: Rejections,
     providers: Vec<SdkTracerProvider>,
     /// What tier1 would have, where the lab publishes in its place.
     pub(crate) publisher: Option<SdkTracerProvider>,
@@ -282,6 +294,7 @@ impl Lab {
             consumer: system.consumer,
             broker: system.broker,
             fronts: system.fronts,
+            rejections: system.rejections,
             providers,
             publisher,
             database,
@@ -708,6 +721,27 @@ impl Lab {
             .unwrap_or_default()
     }
 
+    /// How often a message was rejected since the lab was started, by `basic.reject` or
+    /// `basic.nack`: a nack of several messages counts once. Waits a little for what a
+    /// process that has ended sent last.
+    pub fn rejections(&self) -> u64 {
+        if self.subject.is_none() {
+            self.wait_for_disconnected();
+        }
+        self.rejections.count()
+    }
+
+    /// Waits until the connections of the process that has ended have ended on their other
+    /// side, too. Whether they did: it doesn't wait long.
+    fn wait_for_disconnected(&self) -> bool {
+        self.runtime.block_on(async {
+            let fronts = self.fronts.all().into_iter().zip(self.connections);
+            let all = fronts.map(|(front, before)| front.wait_for_open(before));
+            let all = futures_util::future::join_all(all);
+            tokio::time::timeout(DISCONNECTED, all).await.is_ok()
+        })
+    }
+
     /// The embedded broker, to look into, if that is the one in use.
     pub fn embedded_broker(&self) -> Option<&broker::Broker> {
         self.broker
@@ -812,12 +846,7 @@ impl Lab {
     pub fn finish_one(&mut self) -> Result<(Recording, bool), LabError> {
         let exit = self.stop()?;
         // A server that has ended its side of a connection too is done with what came by it.
-        let disconnected = self.runtime.block_on(async {
-            let fronts = self.fronts.all().into_iter().zip(self.connections);
-            let all = fronts.map(|(front, before)| front.wait_for_open(before));
-            let all = futures_util::future::join_all(all);
-            tokio::time::timeout(DISCONNECTED, all).await.is_ok()
-        });
+        let disconnected = self.wait_for_disconnected();
         self.settle()?;
         let is_at_rest = disconnected && exit.status.success() && self.beside.is_none();
         let recording = self.recording(Some(exit));
@@ -917,6 +946,7 @@ struct System {
     consumer: Option<consumer::Consumer>,
     broker: Option<broker_choice::Running>,
     fronts: Fronts,
+    rejections: Rejections,
 }
 
 impl System {
@@ -945,10 +975,15 @@ impl System {
         } else {
             None
         };
+        let rejections = Rejections::default();
         let fronts = Fronts {
             tier2: Front::new(tier2.as_ref().map(|tier2| tier2.addr().to_string())).await?,
             saas: Front::new(saas.as_ref().map(|saas| saas.addr().to_string())).await?,
-            queue: Front::new(broker.as_ref().map(broker_choice::Running::upstream)).await?,
+            queue: Front::of_queue(
+                broker.as_ref().map(broker_choice::Running::upstream),
+                &rejections,
+            )
+            .await?,
         };
         let consumer = match &broker {
             Some(broker) if config.has(Part::Consumer) => {
@@ -976,6 +1011,7 @@ impl System {
             consumer,
             broker,
             fronts,
+            rejections,
         })
     }
 }

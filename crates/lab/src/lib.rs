@@ -27,6 +27,7 @@ pub mod outages;
 pub mod passed;
 mod picture;
 mod records;
+mod rejections;
 mod subject;
 mod tls;
 mod todo;

@@ -24,6 +24,7 @@ pub const WITH_DOCKER: &[(&str, Test)] = &[
         what_was_published_is_settled,
     ),
     ("docker::labs_are_apart", labs_are_apart),
+    ("docker::rejections_are_counted", rejections_are_counted),
     (
         "docker::an_image_is_not_asked_for_in_vain",
         an_image_is_not_asked_for_in_vain,
@@ -110,6 +111,10 @@ fn an_image_is_not_asked_for_in_vain() {
     assert_eq!(second, first.replace(")\n", again));
     let insisting = said("docker");
     assert!(!insisting.contains("tries again"), "{insisting}");
+}
+
+fn rejections_are_counted() {
+    super::system::rejections_are_counted_on(BrokerChoice::Docker);
 }
 
 /// Each in a virtual host of its own, which goes with the lab.

@@ -12,7 +12,10 @@ use broker::Broker;
 use lab::{BrokerChoice, Fault, Lab, LabConfig, LabError, Part, Recording, Refusing};
 use lapin::{
     BasicProperties, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    options::{
+        BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
+        BasicRejectOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    },
     types::FieldTable,
 };
 use opentelemetry_semantic_conventions::attribute::MESSAGING_MESSAGE_ID;
@@ -37,6 +40,7 @@ pub const ALL: &[(&str, Test)] = &[
         what_is_under_way_is_not_at_rest,
     ),
     ("system::messages_can_be_taken", messages_can_be_taken),
+    ("system::rejections_are_counted", rejections_are_counted),
     ("system::a_receiver_that_refuses", a_receiver_that_refuses),
     ("system::a_receiver_that_hangs", a_receiver_that_hangs),
     ("system::a_receiver_comes_back", a_receiver_comes_back),
@@ -190,6 +194,39 @@ fn what_is_under_way_is_not_at_rest() {
     assert!(!is_at_rest_after(subject::STAYS, false));
     // Somebody goes on talking to the broker.
     assert!(!is_at_rest_after(subject::OBEYS, true));
+}
+
+fn rejections_are_counted() {
+    rejections_are_counted_on(BrokerChoice::Embedded);
+}
+
+/// One is acknowledged, one rejected, one put back by a nack, and one answered by nobody.
+pub fn rejections_are_counted_on(broker: BrokerChoice) {
+    let lab = start(LabConfig::new(broker).without(Part::Consumer));
+    let url = amqp_url(&lab);
+    publish(&url, &ids("rejected", 4));
+    assert_eq!(lab.rejections(), 0);
+    within_deadline(async {
+        let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        let mut got = Vec::new();
+        for _ in 0..4 {
+            let message = channel.basic_get(QUEUE.into(), BasicGetOptions::default());
+            got.push(message.await?.expect("there are four").delivery);
+        }
+        got[0].ack(BasicAckOptions::default()).await?;
+        got[1].reject(BasicRejectOptions { requeue: false }).await?;
+        let again = BasicNackOptions {
+            requeue: true,
+            ..BasicNackOptions::default()
+        };
+        got[2].nack(again).await?;
+        connection.close(200, "OK".into()).await
+    })
+    .expect("the broker answers");
+    assert_eq!(lab.rejections(), 2);
+    let left = lab.take_messages().expect("the broker answers");
+    assert_eq!(left.len(), 2);
 }
 
 fn messages_can_be_taken() {
