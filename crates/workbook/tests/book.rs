@@ -9,6 +9,7 @@ mod ids;
 mod text;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -234,6 +235,39 @@ fn each_version_of_opentelemetry_is_the_one_in_use() {
     none("versions", &wrong);
 }
 
+/// The reader fetches by these names, and the lab and docker-compose.yaml by theirs.
+#[test]
+fn each_image_has_one_tag() {
+    let mut texts = pages();
+    for file in ["README.md", "docker-compose.yaml"] {
+        texts.push((file.into(), read(&workspace().join(file))));
+    }
+    let in_use = read(&workspace().join("crates/containers/src/image.rs"));
+    let in_use: Vec<_> = in_use
+        .lines()
+        .filter(|line| line.contains("const "))
+        .collect();
+    texts.insert(0, ("image.rs".into(), in_use.join("\n")));
+    let mut tags = BTreeMap::new();
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for (file, text) in &texts {
+        for (image, tag) in text::images(text) {
+            seen += 1;
+            let (first, of) = tags.entry(image).or_insert((tag.clone(), file));
+            if *first != tag {
+                let (file, of) = (file.display(), of.display());
+                wrong.push(format!(
+                    "{file}: {image}:{tag}, and in {of} {image}:{first}"
+                ));
+            }
+        }
+    }
+    assert_eq!(tags.len(), 4, "{tags:?}");
+    assert!(seen >= 9, "{seen} names");
+    none("images", &wrong);
+}
+
 /// What the tests above would say of pages that are wrong.
 mod spoiled {
     use super::*;
@@ -356,6 +390,23 @@ mod spoiled {
             ""
         );
         assert_eq!(versions("opentelemetry's conventions 1.44.0"), "");
+    }
+
+    #[test]
+    fn an_image() {
+        let images = |text| text::images(text);
+        let one = |name, tag: &str| vec![(name, tag.to_owned())];
+        assert_eq!(images("from `postgres:18`."), one("postgres", "18"));
+        assert_eq!(
+            images("    image: ${QUEUE_IMAGE:-rabbitmq:4-management}"),
+            one("rabbitmq", "4-management")
+        );
+        assert_eq!(
+            images("docker run jaegertracing/jaeger:2.19.0\n"),
+            one("jaegertracing/jaeger", "2.19.0")
+        );
+        assert_eq!(images("my/rabbitmq:ci, rabbitmq: a broker, postgres"), []);
+        assert_eq!(images("postgres://host:5432/x"), []);
     }
 
     #[test]

@@ -147,6 +147,28 @@ pub fn versions(page: &str) -> Vec<String> {
     found
 }
 
+/// The images of other projects that a text names, each with its tag.
+pub fn images(text: &str) -> Vec<(&'static str, String)> {
+    const NAMES: [&str; 4] = [
+        "rabbitmq",
+        "postgres",
+        "jaegertracing/jaeger",
+        "otel/opentelemetry-collector-contrib",
+    ];
+    let in_a_name = |c: char| c.is_alphanumeric() || "._/:@-".contains(c);
+    let words = text.split(|c| !in_a_name(c));
+    words
+        .filter_map(|word| {
+            // `${IMAGE:-name:tag}`: what stands in the place of a variable that is not set.
+            let word = word.rsplit(":-").next()?;
+            let (name, tag) = word.trim_end_matches(['.', ':']).split_once(':')?;
+            let name = NAMES.into_iter().find(|known| *known == name)?;
+            // With a slash it is the scheme of a URL.
+            (!tag.contains('/')).then(|| (name, tag.to_owned()))
+        })
+        .collect()
+}
+
 /// The variables that a `config.rs` reads, each with its default.
 pub fn settings(source: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
