@@ -45,7 +45,7 @@ impl Middleware for Traced {
         // `global::get_text_map_propagator(|propagator| …)` call
         // `propagator.inject_context(…)` with `&mut HeaderInjector(request.headers_mut())`.
         //
-        // TODO 3: Run the rest in that context (`with_context`), call `end`, and answer the
+        // TODO 3: Run the rest in that context (`with_context`), call `end`, and return the
         // result.
         next.run(request, extensions).await
     }

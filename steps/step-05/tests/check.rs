@@ -27,10 +27,29 @@ fn main() -> std::process::ExitCode {
             4,
             "`end` isn't called with the result (TODO 3), or doesn't look at it (TODO 4).",
         )
+        // The call of `end` and what it does show together only.
+        .before((Kind::Status, SpanType::HttpClient), "http.rs", 3)
+        .before(
+            (
+                Kind::Attribute,
+                SpanType::HttpClient,
+                attribute::HTTP_RESPONSE_STATUS_CODE,
+            ),
+            "http.rs",
+            3,
+        )
         .todo(
             (Kind::Attribute, SpanType::HttpClient, attribute::ERROR_TYPE),
             "http.rs",
             4,
+        )
+        .cause(
+            (Kind::Value, SpanType::HttpClient, attribute::ERROR_TYPE),
+            "http.rs",
+            4,
+            "After a 4xx or 5xx it is the number alone, `status.as_str()`: the text of the \
+             status has its reason in it, too. Without an answer it is what \
+             `attributes::call_error_type` says.",
         )
         .todo(
             (
@@ -71,6 +90,7 @@ fn main() -> std::process::ExitCode {
             "Nobody told it that the caller decided against recording: the context must be \
              injected even if the span is not recorded.",
         )
+        .before((Kind::Unexpected, SpanType::HttpServer), "http.rs", 1)
         .named(
             "MISSING",
             "http.rs",
@@ -93,7 +113,8 @@ fn main() -> std::process::ExitCode {
             "SPAN",
             "http.rs",
             4,
-            "Without an answer there is no status code, but an error it is.",
+            "A call that nobody answers in time has no status code, and failed nevertheless: \
+             the status of its span is Error.",
         )
         // The longest come early: the verdict waits for the last.
         .test("fast", fast)
