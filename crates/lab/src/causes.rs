@@ -239,6 +239,8 @@ struct Entry {
 pub(crate) struct Causes {
     entries: Vec<Entry>,
     named: Vec<(&'static str, Place, &'static str)>,
+    /// Those named that need all TODOs, so that the first that is left is the one to do.
+    of_all: Vec<&'static str>,
     /// What comes before the place of a finding.
     before: Vec<(Select, Place)>,
     otherwise: Option<Place>,
@@ -269,6 +271,14 @@ impl Causes {
             Some((_, place, cause)) => (Some(*cause), Some(*place)),
             None => (None, self.otherwise),
         }
+    }
+
+    pub(crate) fn add_of_all(&mut self, kind: &'static str) {
+        self.of_all.push(kind);
+    }
+
+    pub(crate) fn is_of_all(&self, kind: &str) -> bool {
+        self.of_all.contains(&kind)
     }
 
     pub(crate) fn add_before(&mut self, select: Select, place: Place) {

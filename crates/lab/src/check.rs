@@ -227,6 +227,14 @@ impl Check {
         self
     }
 
+    /// Such a finding needs several TODOs, and nothing from outside tells which of them is
+    /// missing: the reader is sent to the first that is left.
+    #[must_use]
+    pub fn of_all(mut self, kind: &'static str) -> Self {
+        self.guide.causes.add_of_all(kind);
+        self
+    }
+
     /// Where to look for all findings that have no place of their own.
     #[must_use]
     pub fn otherwise(mut self, file: &'static str, todo: u8) -> Self {

@@ -96,7 +96,11 @@ impl Guide {
         Diagnosis {
             sentence: sentence.into(),
             cause: cause.map(str::to_owned),
-            next: self.next(None, place),
+            next: if self.causes.is_of_all(kind) {
+                self.next_of_all(place)
+            } else {
+                self.next(None, place)
+            },
             hint: self.hint(),
             book: self.book(Some(&id)),
             id,

@@ -46,14 +46,14 @@ pub fn init(config: &Config, records: Option<&SdkLoggerProvider>) -> Result<LogG
         })
         .with_ansi(config.log_format == LogFormat::Text && io::stdout().is_terminal())
         .with_writer(writer);
-    // TODO 3: If there is a provider, give it the events, too: a last layer on the registry,
-    // `OpenTelemetryTracingBridge::new(provider)`, from the crate
+    // TODO 3: If there is a provider, give it the events, too: one more layer on the registry,
+    // after all others, `OpenTelemetryTracingBridge::new(provider)`, from the crate
     // `opentelemetry_appender_tracing`, module `layer`. An `Option` of a layer is a layer.
     //
     // TODO 4: But not those of OF_THE_EXPORTER: the bridge gets a filter of its own,
-    // `with_filter` with `Targets`: by default `filter.max_level_hint()`, or
-    // `LevelFilter::TRACE` if that is None; without a default it lets nothing through. OFF
-    // for each of these. Both are in tracing_subscriber::filter.
+    // `with_filter` with `Targets`: OFF for each of these, and by default RUST_LOG's level,
+    // `filter.max_level_hint()`, or `LevelFilter::TRACE` if that is None. (Without a default
+    // it lets nothing through.) Both are in tracing_subscriber::filter.
     let span_events = config.log_span_events.then_some(SpanEvents);
     tracing_subscriber::registry()
         .with(filter)

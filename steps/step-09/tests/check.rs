@@ -16,8 +16,9 @@ fn main() -> std::process::ExitCode {
             1,
             "No provider of log records is made (TODO 1), what waits is not sent at the end \
              (TODO 2), `logging::init` doesn't give it the events (TODO 3), or the filter lets \
-             nothing through (TODO 4).",
+             nothing through, or too little (TODO 4).",
         )
+        .of_all("RECORDS")
         .named(
             "LOGS-EXPORTER",
             "telemetry.rs",
@@ -59,8 +60,10 @@ fn main() -> std::process::ExitCode {
             "LOST",
             "telemetry.rs",
             2,
-            "The provider of log records isn't flushed, or a failure isn't told.",
+            "The provider of log records isn't flushed, or a failure isn't told (TODO 2). Or \
+             no record comes to one (TODO 1, TODO 3, TODO 4).",
         )
+        .of_all("LOST")
         .named(
             "CONFIG",
             "telemetry.rs",
@@ -203,8 +206,8 @@ fn lines_as_before(case: &Case) -> Outcome {
 /// OTEL_LOGS_EXPORTER: where a record goes. Spans go where they went.
 fn exporters(case: &Case) -> Outcome {
     for (value, to_stdout, to_receiver) in [
-        ("", false, true),
         ("otlp", false, true),
+        ("", false, true),
         ("otlp_proto_http", false, true),
         ("console", true, false),
         ("console,otlp", true, true),
@@ -316,7 +319,7 @@ fn no_feedback(case: &Case) -> Outcome {
         });
         if export.is_err() {
             let sentence =
-                format!("after {number} requests there were fewer exports of log records");
+                format!("after request {number} there were fewer exports of log records");
             return Err(case
                 .told("RECORDS", sentence, &number.to_string(), "fewer")
                 .into());
