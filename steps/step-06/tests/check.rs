@@ -17,6 +17,7 @@ fn main() -> std::process::ExitCode {
             "No `traceparent` is in the message's headers: the context is not injected or the \
              headers are not given to the message (TODO 3), or `set` inserts nothing (TODO 1).",
         )
+        .before(Kind::InjectMessage, "queue.rs", 1)
         .todo(Kind::InjectParent, "queue.rs", 3)
         .file(Kind::Inject, "http.rs")
         .todo(Kind::Split, "queue.rs", 3)
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
             "`end` is called before the broker has confirmed: first wait for the result of `send`.",
         )
         .todo(Kind::Status, "queue.rs", 5)
+        .before(Kind::Status, "queue.rs", 4)
         .cause(
             Kind::Unexpected,
             "queue.rs",
@@ -34,6 +36,7 @@ fn main() -> std::process::ExitCode {
             "Nobody told it that the caller decided against recording: the context must be \
              injected even if the span is not recorded.",
         )
+        .before(Kind::Unexpected, "queue.rs", 2)
         .named(
             "HEADER",
             "queue.rs",
@@ -55,6 +58,7 @@ fn main() -> std::process::ExitCode {
              lost connection are the span's error. Is `end` called with the result (TODO 4), \
              and does it look at it (TODO 5)?",
         )
+        .of_all("FAILED")
         // The longest come early: the verdict waits for the last.
         .test("fast", fast)
         .test("no_confirm", no_confirm)
