@@ -121,6 +121,16 @@ impl Guide {
         let place = place?;
         let places: Vec<_> = before.into_iter().chain([place]).collect();
         let mut steps: Vec<_> = places.iter().map(|place| self.told(*place)).collect();
+        // Of two in one file the second needs no path; of a solution both are the same.
+        if let [first, second] = places[..]
+            && (first.folder, first.file) == (second.folder, second.file)
+        {
+            let todo = self.told_todo(second);
+            match todo.trim_start_matches([',', ' ']) {
+                "" => steps.truncate(1),
+                todo => steps[1] = todo.to_owned(),
+            }
+        }
         // What a finding is about was done, and something else wasn't: either may be the
         // cause.
         let gone = |place: &Place| self.is_left(*place) == Some(false);
@@ -172,16 +182,19 @@ impl Guide {
 
     /// A place with its path.
     fn told(&self, place: Place) -> String {
-        let Place { folder, file, todo } = place;
+        let Place { folder, file, .. } = place;
         let file = self.package_dir().join(folder).join(file);
-        // A solution has none left.
-        let todo = todo.filter(|_| !self.is_solution());
-        let todo = match (todo, self.is_left(place)) {
+        format!("{}{}", file.display(), self.told_todo(place))
+    }
+
+    /// The TODO of a place, as it follows the path. A solution has none left.
+    fn told_todo(&self, place: Place) -> String {
+        let todo = place.todo.filter(|_| !self.is_solution());
+        match (todo, self.is_left(place)) {
             (None, _) => String::new(),
             (Some(todo), Some(false)) => format!(", where TODO {todo} was"),
             (Some(todo), _) => format!(" TODO {todo}"),
-        };
-        format!("{}{todo}", file.display())
+        }
     }
 
     fn hint(&self) -> Option<String> {

@@ -208,18 +208,28 @@ fn a_caller_that_is_not_continued() {
 
 #[test]
 fn what_may_be_mended_at_either_of_two_places_names_both() {
-    let case = check(home())
-        .before((Kind::Parent, SpanType::HttpServer), "headers.rs", 2)
-        .offline()
-        .expect("it starts nothing");
-    let mut spans = good::good();
-    spans.truncate(1);
-    spans[ROOT].parent_span_id = None;
-    let said = text(case.diagnose("caller", &recording(spans)).map(|_| ()));
-    // It is wrapped.
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    let next = "steps/step-06/src/headers.rs TODO 2, then steps/step-06/src/queue.rs TODO 1, then";
-    assert!(said.contains(next), "{said}");
+    for (file, next) in [
+        (
+            "headers.rs",
+            "src/headers.rs TODO 2, then steps/step-06/src/queue.rs TODO 1, then `cargo",
+        ),
+        ("queue.rs", "src/queue.rs TODO 2, then TODO 1, then `cargo"),
+    ] {
+        let case = check(home())
+            .before((Kind::Parent, SpanType::HttpServer), file, 2)
+            .offline()
+            .expect("it starts nothing");
+        let mut spans = good::good();
+        spans.truncate(1);
+        spans[ROOT].parent_span_id = None;
+        let said = text(case.diagnose("caller", &recording(spans)).map(|_| ()));
+        // It is wrapped.
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            said.contains(&format!("next steps/step-06/{next}")),
+            "{said}"
+        );
+    }
 }
 
 #[test]
