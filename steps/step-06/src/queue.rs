@@ -196,8 +196,8 @@ impl Queue {
         let properties = BasicProperties::default()
             .with_message_id(message_id.as_str().into())
             .with_delivery_mode(PERSISTENT);
-        // TODO 4: The span stays open until the broker has confirmed: wait in its context,
-        // then call `end`.
+        // TODO 4: The span stays open until the broker has confirmed: wait in its context
+        // (`with_context` on the timeout), then call `end`.
         tokio::time::timeout(self.timeout, self.send(body, &message_id, properties))
             .await
             .unwrap_or(Err(QueueError::Timeout))

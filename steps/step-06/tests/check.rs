@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{CALLER_TRACE, Case, Fault, Kind, LabConfig, Outcome, Part};
+use lab::{CALLER_TRACE, Case, Fault, Kind, LabConfig, Outcome, Part, SpanType};
 use opentelemetry_semantic_conventions::attribute;
-use otlp::StatusCode;
+use otlp::{Span, SpanKind, StatusCode};
 
 fn main() -> std::process::ExitCode {
     lab::check!("06", "Messages out")
@@ -15,12 +15,25 @@ fn main() -> std::process::ExitCode {
             "queue.rs",
             3,
             "No `traceparent` is in the message's headers: the context is not injected or the \
-             headers are not given to the message (TODO 3), or `set` inserts nothing (TODO 1).",
+             headers are not given to the message (TODO 3), or `set` inserts nothing, or not \
+             under the key that it is given (TODO 1).",
         )
         .before(Kind::InjectMessage, "queue.rs", 1)
         .todo(Kind::InjectParent, "queue.rs", 3)
         .file(Kind::Inject, "http.rs")
         .todo(Kind::Split, "queue.rs", 3)
+        .cause(
+            (Kind::Split, SpanType::Publish),
+            "queue.rs",
+            2,
+            "The span doesn't start under the current one: `start(tracer)` takes the current \
+             context, an empty one begins a new trace.",
+        )
+        .todo(
+            (Kind::Attribute, SpanType::Publish, attribute::ERROR_TYPE),
+            "queue.rs",
+            5,
+        )
         .cause(
             Kind::Confirm,
             "queue.rs",
@@ -37,13 +50,24 @@ fn main() -> std::process::ExitCode {
              injected even if the span is not recorded.",
         )
         .before(Kind::Unexpected, "queue.rs", 2)
+        .cause(
+            (Kind::Unexpected, SpanType::Publish),
+            "queue.rs",
+            2,
+            "The span doesn't start under the current one, so it doesn't know that the caller \
+             decided against recording: `start(tracer)` takes the current context.",
+        )
         .named(
             "HEADER",
             "queue.rs",
             1,
-            "Each header is a long string, under the key that the propagator gives; and no \
-             header is added that the propagator doesn't ask for.",
+            "Each header is a long string, under the key that the propagator gives (TODO 1); \
+             and no header is added that the propagator doesn't ask for (TODO 3).",
         )
+        .of_all("HEADER")
+        .named("RESPONSE", "queue.rs", 1, NOT_QUEUED)
+        .named("STATUS", "queue.rs", 1, NOT_QUEUED)
+        .named("MESSAGES", "queue.rs", 1, NOT_QUEUED)
         .named(
             "DESCRIPTION",
             "queue.rs",
@@ -55,8 +79,9 @@ fn main() -> std::process::ExitCode {
             "queue.rs",
             5,
             "A message is on its way until the broker has confirmed it: timeout, return and a \
-             lost connection are the span's error. Is `end` called with the result (TODO 4), \
-             and does it look at it (TODO 5)?",
+             lost connection are the span's error. Is `end` called with the result, after the \
+             timeout and not inside of it (TODO 4)? Does it look at it: the status, and \
+             `error.error_type()` (TODO 5)?",
         )
         .of_all("FAILED")
         // The longest come early: the verdict waits for the last.
@@ -74,6 +99,11 @@ fn main() -> std::process::ExitCode {
         .test("lost", lost)
         .run()
 }
+
+/// Of a tier1 that can't queue its message any more.
+const NOT_QUEUED: &str = "This step changes nothing of what tier1 answers. If it is 503 now: a \
+    header that is no long string makes the broker close the connection, and the message is \
+    lost (TODO 1).";
 
 /// How late the confirm is made.
 const LATE: Duration = Duration::from_millis(300);
@@ -128,6 +158,21 @@ fn message(case: &Case) -> Outcome {
     case.expect("MESSAGES", "the number of messages", 1, messages.len())?;
     let headers = messages[0].headers_as_text();
     let recording = lab.finish()?;
+    let named = |span: &&Span| span.name == "publish signups";
+    if let Some(span) = recording.spans.iter().find(named)
+        && span.kind != SpanKind::Producer
+    {
+        // Its context is not looked for in the message, then.
+        let (sentence, got) = ("`publish signups` has another kind", span.kind.to_string());
+        return Err(case
+            .told(
+                Kind::Kind.name(),
+                sentence,
+                SpanKind::Producer.as_str(),
+                &got,
+            )
+            .into());
+    }
     case.expect_message_context(&messages[0], &recording)?;
     let span = case.the_span("publish signups", &recording)?;
     let expected = format!(
@@ -153,14 +198,16 @@ fn late_confirm(case: &Case) -> Outcome {
 }
 
 fn no_confirm(case: &Case) -> Outcome {
-    failed(case, "timeout", |lab| {
+    failed(case, "timeout", "did not confirm in time", |lab| {
         lab.fault(Part::Queue, Fault::Hold);
         Ok(())
     })
 }
 
 fn returned(case: &Case) -> Outcome {
-    failed(case, "returned", |lab| Ok(lab.delete_queue()?))
+    failed(case, "returned", "was returned", |lab| {
+        Ok(lab.delete_queue()?)
+    })
 }
 
 /// The connection breaks while the message waits for its confirm.
@@ -187,11 +234,17 @@ fn lost(case: &Case) -> Outcome {
         case,
         &recording,
         &["connection_closed", "channel_closed", "_OTHER"],
+        "was lost",
     )
 }
 
 /// A message that doesn't make it: Error, and one word for why.
-fn failed(case: &Case, error_type: &str, fault: impl FnOnce(&lab::Lab) -> Outcome) -> Outcome {
+fn failed(
+    case: &Case,
+    error_type: &str,
+    text: &str,
+    fault: impl FnOnce(&lab::Lab) -> Outcome,
+) -> Outcome {
     let config = LabConfig {
         queue_timeout: Duration::from_millis(500),
         ..case.config().without(Part::Consumer)
@@ -203,20 +256,27 @@ fn failed(case: &Case, error_type: &str, fault: impl FnOnce(&lab::Lab) -> Outcom
     case.expect("STATUS", "the status of GET /fast", 503, response.status)?;
     lab.fault(Part::Queue, Fault::None);
     let recording = only_the_callers(lab.finish()?);
-    expect_failed(case, &recording, &[error_type])
+    expect_failed(case, &recording, &[error_type], text)
 }
 
-fn expect_failed(case: &Case, recording: &lab::Recording, error_types: &[&str]) -> Outcome {
+/// `text` is in the words of the error.
+fn expect_failed(
+    case: &Case,
+    recording: &lab::Recording,
+    error_types: &[&str],
+    text: &str,
+) -> Outcome {
     let failed = recording
         .spans
         .iter()
         .filter(|span| span.name == "publish signups" && span.status.code == StatusCode::Error);
     let failed: Vec<_> = failed.collect();
-    if failed.iter().any(|span| span.status.description.is_empty()) {
-        let sentence = "the status of a message that wasn't confirmed has no description";
-        return Err(case
-            .told("DESCRIPTION", sentence, "the error's text", "nothing")
-            .into());
+    let mut descriptions = failed.iter().map(|span| span.status.description.as_str());
+    if let Some(got) = descriptions.find(|it| !it.contains(text)) {
+        let sentence =
+            "the status of a message that wasn't confirmed is not described by the error's text";
+        let expected = format!("… {text} …");
+        return Err(case.told("DESCRIPTION", sentence, &expected, got).into());
     }
     let types: Vec<_> = failed
         .iter()
