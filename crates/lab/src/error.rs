@@ -67,15 +67,26 @@ pub enum LabError {
         /// Why.
         reason: String,
     },
-    /// The program panicked while it answered a request: this is about its code.
-    #[error("a panic instead of an answer to {method} {path}: {told}")]
+    /// The program panicked: this is about its code.
+    #[error("a panic instead of {what}: {told}")]
     Panicked {
-        /// The request's method.
-        method: String,
-        /// The request's path.
-        path: String,
+        /// What was waited for.
+        what: String,
         /// Its message, and where it was.
         told: String,
+    },
+    /// The program ended, or went on, without logging what it was to log.
+    #[error("{what} did not come {}; the last lines: {said}", .within.map_or_else(
+        || "before the program ended".to_owned(),
+        |deadline| format!("within {deadline:?}"),
+    ))]
+    NotLogged {
+        /// What was waited for.
+        what: String,
+        /// How long. `None`: the program ended before.
+        within: Option<Duration>,
+        /// What it wrote last, on stdout and stderr.
+        said: String,
     },
     /// A part of the system around the program failed.
     #[error("{part}: {reason}")]

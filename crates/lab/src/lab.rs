@@ -21,7 +21,7 @@ use crate::{
     broker_choice::{self, BrokerChoice, Message},
     consuming::Database,
     contract::{CONSUMER_SERVICE, TIER1},
-    error::{LabError, last_panic},
+    error::LabError,
     forwarder::{Fault, Forwarder, Refusing},
     rejections::Rejections,
     subject::{Echo, Exit, Program, StopSignal, Subject},
@@ -32,9 +32,6 @@ const SETTLE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long an answer to a request of the lab's is waited for, unless told otherwise.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long what a panic writes on stderr may be under way.
-const PANIC_TOLD: Duration = Duration::from_millis(500);
 
 /// How long the connections of a process that has ended may take to end on their other side.
 const DISCONNECTED: Duration = Duration::from_secs(2);
@@ -559,7 +556,7 @@ impl Lab {
             let status = response.status().as_u16();
             let headers = response.headers().clone();
             let body = response.text().await?;
-            Ok(Response {
+            Ok::<_, reqwest::Error>(Response {
                 status,
                 body,
                 headers,
@@ -568,31 +565,15 @@ impl Lab {
         };
         match answered.await {
             Ok(response) => Ok(response),
-            Err(error) => Err(match self.panicked(&error).await {
+            // A panic closes the connection.
+            Err(error) if error.is_timeout() || error.is_connect() => Err(failed(error)),
+            Err(error) => Err(match self.subject().panicked().await {
                 Some(told) => LabError::Panicked {
-                    method: method.to_owned(),
-                    path: path.to_owned(),
+                    what: format!("an answer to {method} {path}"),
                     told,
                 },
                 None => failed(error),
             }),
-        }
-    }
-
-    /// What the subject says of its panic, if that is why a connection was closed.
-    async fn panicked(&self, error: &reqwest::Error) -> Option<String> {
-        if error.is_timeout() || error.is_connect() {
-            return None;
-        }
-        // The connection is closed by the panic, of which stderr tells before. But what is
-        // written there comes another way.
-        let began = Instant::now();
-        loop {
-            let told = last_panic(&self.subject().stderr());
-            if told.is_some() || began.elapsed() > PANIC_TOLD {
-                return told;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -18,8 +18,11 @@ use tokio::{
 
 use crate::{
     environment,
-    error::{LabError, last_lines},
+    error::{LabError, last_lines, last_panic},
 };
+
+/// How long what a panic writes on stderr may be under way.
+const PANIC_TOLD: Duration = Duration::from_millis(500);
 
 /// How long a subject may take from its start until it answers.
 pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(20);
@@ -376,9 +379,32 @@ impl Subject {
     ) -> Result<(), LabError> {
         let mut stdout = self.stdout.clone();
         let logged = stdout.until(|text| found(text).then_some(()));
-        match tokio::time::timeout(deadline, logged).await {
-            Ok(Some(())) => Ok(()),
-            _ => Err(LabError::TimedOut { what, deadline }),
+        let within = match tokio::time::timeout(deadline, logged).await {
+            Ok(Some(())) => return Ok(()),
+            Ok(None) => None,
+            Err(_) => Some(deadline),
+        };
+        if let Some(told) = self.panicked().await {
+            return Err(LabError::Panicked { what, told });
+        }
+        let said = format!("{}\n{}", self.stdout(), self.stderr());
+        Err(LabError::NotLogged {
+            what,
+            within,
+            said: last_lines(&said),
+        })
+    }
+
+    /// What it says of its panic, if there was one. Of a panic stderr tells before anything
+    /// else shows it, but comes another way: it is waited for a little.
+    pub(crate) async fn panicked(&self) -> Option<String> {
+        let began = Instant::now();
+        loop {
+            let told = last_panic(&self.stderr());
+            if told.is_some() || began.elapsed() > PANIC_TOLD {
+                return told;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

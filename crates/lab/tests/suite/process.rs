@@ -287,6 +287,13 @@ fn it_panics() {
     );
     // The next one is answered.
     assert_eq!(lab.get("/path").expect("it answers").status, 200);
+    // Who waits for something else learns of it, too.
+    let error = lab.wait_for_log(&["never"], Duration::from_millis(10));
+    let told = error.expect_err("it is never logged").to_string();
+    assert!(
+        told.starts_with("a panic instead of a log line with never: assertion `left != right`"),
+        "{told}"
+    );
 }
 
 fn it_does_not_answer() {
@@ -296,6 +303,10 @@ fn it_does_not_answer() {
     let told = error.to_string();
     assert!(matches!(error, LabError::NoAnswer { .. }), "{error:?}");
     assert!(told.starts_with("no answer to GET /path: "), "{told}");
+    let error = lab.wait_for_log(&["never"], Duration::from_millis(10));
+    let told = error.expect_err("it is never logged").to_string();
+    let expected = "a log line with never did not come within 10ms; the last lines: ";
+    assert!(told.starts_with(expected), "{told}");
 
     let nothing = lab.wait_for("a span", Duration::from_millis(10), |snapshot| {
         snapshot.spans().first().cloned()
