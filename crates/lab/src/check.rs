@@ -228,7 +228,7 @@ impl Check {
     }
 
     /// Such a finding needs several TODOs, and nothing from outside tells which of them is
-    /// missing: the reader is sent to the first that is left.
+    /// missing: the reader is sent to the first that is left. Once none is, to its place.
     #[must_use]
     pub fn of_all(mut self, kind: &'static str) -> Self {
         self.guide.causes.add_of_all(kind);

@@ -96,7 +96,7 @@ impl Guide {
         Diagnosis {
             sentence: sentence.into(),
             cause: cause.map(str::to_owned),
-            next: if self.causes.is_of_all(kind) {
+            next: if self.causes.is_of_all(kind) && self.first_left().is_some() {
                 self.next_of_all(place)
             } else {
                 self.next(None, place)

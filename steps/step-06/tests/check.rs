@@ -60,7 +60,7 @@ fn main() -> std::process::ExitCode {
         .named(
             "HEADER",
             "queue.rs",
-            1,
+            3,
             "Each header is a long string, under the key that the propagator gives (TODO 1); \
              and no header is added that the propagator doesn't ask for (TODO 3).",
         )

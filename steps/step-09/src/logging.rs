@@ -53,7 +53,8 @@ pub fn init(config: &Config, records: Option<&SdkLoggerProvider>) -> Result<LogG
     // TODO 4: But not those of OF_THE_EXPORTER: the bridge gets a filter of its own,
     // `with_filter` with `Targets`: OFF for each of these, and by default RUST_LOG's level,
     // `filter.max_level_hint()`, or `LevelFilter::TRACE` if that is None. (Without a default
-    // it lets nothing through.) Both are in tracing_subscriber::filter.
+    // it lets nothing through.) `Targets` and `LevelFilter` are in tracing_subscriber::filter,
+    // `with_filter` is of the trait tracing_subscriber::Layer.
     let span_events = config.log_span_events.then_some(SpanEvents);
     tracing_subscriber::registry()
         .with(filter)

@@ -131,6 +131,7 @@ impl Drop for Telemetry {
         let flush_timeout = self.flush_timeout;
         let traces = self.traces.take();
         // TODO 2: The same for `self.logs`, as `("log records", …)`, within the same deadline.
+        // Take it first, as `traces`.
         let sent = deadline::within(flush_timeout, move || {
             // `shutdown` sends what waits, too, but hides whether it arrived.
             let traces = traces.map_or(Ok(()), |provider| {

@@ -12,11 +12,11 @@ fn main() -> std::process::ExitCode {
         .otherwise("telemetry.rs", 1)
         .named(
             "RECORDS",
-            "telemetry.rs",
-            1,
-            "No provider of log records is made (TODO 1), what waits is not sent at the end \
-             (TODO 2), `logging::init` doesn't give it the events (TODO 3), or the filter lets \
-             nothing through, or too little (TODO 4).",
+            "logging.rs",
+            4,
+            "The filter lets nothing through, or too little (TODO 4), `logging::init` doesn't \
+             give the provider the events (TODO 3), what waits is not sent at the end (TODO 2), \
+             or there is no provider of log records (TODO 1).",
         )
         .of_all("RECORDS")
         .named(
@@ -61,7 +61,7 @@ fn main() -> std::process::ExitCode {
             "telemetry.rs",
             2,
             "The provider of log records isn't flushed, or a failure isn't told (TODO 2). Or \
-             no record comes to one (TODO 1, TODO 3, TODO 4).",
+             there was nothing to send yet (TODO 1, TODO 3, TODO 4).",
         )
         .of_all("LOST")
         .named(
