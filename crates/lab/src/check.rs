@@ -374,16 +374,18 @@ impl Check {
                             let panicked = case.guide.named("PANIC", error.to_string());
                             Failed::from(told.tell(name, &panicked))
                         }
-                        Failure::Lab(error @ LabError::NotLogged { .. }) => Failed::from(format!(
-                            "✗ {error}  [W{}-LAB]\n  next      the code that comes before \
-                                 this line of the log\n",
-                            case.guide.step
-                        )),
-                        Failure::Lab(error) => Failed::from(format!(
-                            "✗ {error}  [W{}-LAB]\n  next      this is about the surroundings, \
-                             not about your code\n",
-                            case.guide.step
-                        )),
+                        Failure::Lab(error) => {
+                            let next = match error {
+                                LabError::NotLogged { .. } => {
+                                    "the code that comes before this line of the log"
+                                }
+                                _ => "this is about the surroundings, not about your code",
+                            };
+                            Failed::from(format!(
+                                "✗ {error}  [W{}-LAB]\n  next      {next}\n",
+                                case.guide.step
+                            ))
+                        }
                     })
                 });
                 trial.with_ignored_flag(with_docker && !trials::wanted())
